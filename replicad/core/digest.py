@@ -1,0 +1,22 @@
+"""The digest: a 128-bit sum over the registers held, which proves at every status that a group is one.
+
+Equal CNSets and purged sets with unequal digests prove a fault: a CN used twice, a record lost, a bug of ours (DESIGN
+section 4). A sum, so it is kept up in constant time with each change, whatever their order. XXH3-128 is enough: it is
+held against accidents; a hostile member has simpler ways to lie about its own state.
+"""
+
+from __future__ import annotations
+
+from xxhash import xxh3_128_intdigest
+
+from replicad.core.records import Record
+
+
+def register_sum(held: Record) -> int:
+    """What this record adds to the sum: a term for each register it has. To be taken modulo 2**128."""
+    total = 0
+    if held.place_raw:
+        total += xxh3_128_intdigest(held.uid + b"\x01" + held.place_raw)
+    if held.content_raw:
+        total += xxh3_128_intdigest(held.uid + b"\x02" + held.content_raw)
+    return total
