@@ -23,8 +23,8 @@ FILE, DIRECTORY, SYMLINK, OTHER = 1, 2, 3, 9
 class Stat:
     """What `statx` tells of one entry, never following a symlink.
 
-    `mode` is the 12 permission bits alone. `birth_ns` is 0 where the filesystem does not tell. `mount` is the mount's id
-    (it differs from the root's where another filesystem or a bind mount begins). `size` of a directory is 0.
+    `mode` is the 12 permission bits alone. `birth_ns` is 0 where the filesystem does not tell. `mount` is the mount's
+    id (it differs from the root's where another filesystem or a bind mount begins). `size` of a directory is 0.
     """
 
     kind: int
@@ -72,7 +72,7 @@ class FileSystem(Protocol):
 
     def read_link(self, path: bytes) -> bytes: ...
     def open_read(self, path: bytes) -> OpenFile:
-        """A regular file only (never a fifo or device: raises OSError ELOOP/ENXIO/EINVAL), no atime update if allowed."""
+        """A regular file only, no atime update if allowed; a fifo or device raises OSError ELOOP, ENXIO or EINVAL."""
 
     def create(self, path: bytes) -> OpenFile:
         """A new regular file, mode 0600, open for reading and writing; FileExistsError if the name is taken."""
@@ -106,10 +106,9 @@ class FileSystem(Protocol):
         """fsync of each directory (deduplicated by the caller)."""
 
     def sync_all(self) -> None:
-        """syncfs: everything written to this filesystem so far is durable when it returns. Raises on a write-back error."""
+        """syncfs: all written to this filesystem so far is durable when it returns; raises on a write-back error."""
 
     def free_bytes(self) -> int:
         """What an ordinary process may still allocate."""
 
     def close(self) -> None: ...
-
