@@ -1,0 +1,281 @@
+"""The messages that members exchange about one folder, or about the hierarchy: docs/PROTOCOL.md, section "Messages".
+
+The seven kinds have Exchange's names and codes (REQUIREMENTS P3). Every one is a msgpack array whose first element is
+its code; elements that this version does not know, at the end of an array, are ignored here and never sent on (records
+are sent on as received: see core.records). Decoding validates all limits and raises ProtocolError, nothing else.
+
+A page covers positions `(begin, end]` of the sender's catalog `replica`; `head` is the sender's newest position when
+the page was read. The page with `end == head` carries `known`, the sender's whole CNSet, read in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from replicad.core.cnset import EMPTY, CNSet
+from replicad.core.ids import COUNTER_MAX, REPLICA_MAX, Uid
+from replicad.core.records import REGISTER_BYTES_MAX, Record, open_record
+from replicad.errors import ProtocolError
+
+HIERARCHY, CONTENT = 0x2, 0x4
+BACKFILL_REQUEST, STATUS, STATUS_REQUEST = 0x8, 0x10, 0x20
+HIERARCHY_BACKFILL, CONTENT_BACKFILL = 0x80000002, 0x80000004
+FENCE, FENCE_REPLY, AWAIT, AWAIT_REPLY = 0x100, 0x101, 0x102, 0x103
+CODE_NAMES = {
+    HIERARCHY: "hierarchy",
+    CONTENT: "content",
+    BACKFILL_REQUEST: "backfill request",
+    STATUS: "status",
+    STATUS_REQUEST: "status request",
+    HIERARCHY_BACKFILL: "hierarchy backfill response",
+    CONTENT_BACKFILL: "content backfill response",
+    FENCE: "fence",
+    FENCE_REPLY: "fence reply",
+    AWAIT: "await",
+    AWAIT_REPLY: "await reply",
+}
+
+PAGE_RECORDS_MAX = 512
+"""REQUIREMENTS D3: a responder never sends more, a requester never asks for more."""
+PAGE_BYTES_MAX = 1_048_576
+"""Of the registers in a page: small enough that one page never holds a link for long (P19)."""
+ASKED_UIDS_MAX = 512
+"""Objects asked for by UID in one request (rule 10): as many as fit into one page."""
+MEMBERS_MAX = 1_000
+"""Members that a status or fence may name: five times the largest group that is tested."""
+BLOCKED_SHOWN_MAX = 100
+"""Blocked objects named in a reply; the count is exact, the list is for people."""
+MESSAGE_BYTES_MAX = 4 * 1_048_576
+"""What the stream carries in one frame."""
+
+WireSet = list[list[int]]
+
+
+class WireRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A record: an empty register is one that the receiver has, or that the sender has not."""
+
+    uid: Uid
+    kind: int
+    place: bytes
+    content: bytes
+
+
+class _Page(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    correlation: int
+    """Of the request that is answered; of a push, one of the sender's own. In both members' message logs (P20)."""
+    replica: int
+    begin: int
+    end: int
+    head: int
+    records: list[WireRecord]
+    known: WireSet | None
+    settled: bool
+    """No record here lay in an unfinished series at its sender (rule 7)."""
+
+
+class HierarchyChange(_Page, frozen=True, array_like=True, tag=HIERARCHY, kw_only=True):
+    """0x2: a push of changes of the hierarchy."""
+
+
+class ContentChange(_Page, frozen=True, array_like=True, tag=CONTENT, kw_only=True):
+    """0x4: a push of changes of a folder."""
+
+
+class HierarchyBackfill(_Page, frozen=True, array_like=True, tag=HIERARCHY_BACKFILL, kw_only=True):
+    """0x80000002: a page that was asked for."""
+
+
+class ContentBackfill(_Page, frozen=True, array_like=True, tag=CONTENT_BACKFILL, kw_only=True):
+    """0x80000004: a page that was asked for."""
+
+
+class BackfillRequest(msgspec.Struct, frozen=True, array_like=True, tag=BACKFILL_REQUEST, kw_only=True):
+    """0x8: the records stored after position `after` of `replica`, but those in `base`.
+
+    With `wanted`, records having a CN in it, from a second source, whose answer moves no position and brings no set;
+    with `uids`, those objects whatever the base says (rule 10). Where `replica` is not the responder's, it starts at 0.
+    """
+
+    correlation: int
+    replica: int
+    after: int
+    base: WireSet
+    records_max: int
+    wanted: WireSet | None
+    uids: list[Uid]
+
+
+class StatusRequest(msgspec.Struct, frozen=True, array_like=True, tag=STATUS_REQUEST, kw_only=True):
+    """0x20: carries only the CNSet, and who asks."""
+
+    correlation: int
+    replica: int
+    known: WireSet
+
+
+class MemberStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One member's state in one folder; passed on by relays, so that everyone sees everyone's sets.
+
+    Of two of one member the one with the greater (`session`, `serial`) is newer. `missing` is what it knows and has not
+    installed; `not_wanted` what it will not install (empty until filters exist). `purged` as DESIGN section 4.
+    """
+
+    member: bytes
+    """32 bytes: the member id."""
+    session: int
+    serial: int
+    replica: int
+    head: int
+    known: WireSet
+    missing: WireSet
+    not_wanted: WireSet
+    purged: WireSet
+    digest: bytes
+    """16 bytes, big-endian."""
+    state: int
+    """0 Uninitialized, 1 Initialized, 2 Initial Sync, 3 Auto Recovery, 4 Normal, 5 In Error (REQUIREMENTS C10)."""
+    complete: bool
+    """Its catalog of the folder is complete: it may teach those who join (rule 11)."""
+    scanned: bool
+    """Its first scan is done (rule 6: founding)."""
+    pending_files: int
+    pending_bytes: int
+    oldest_ms: int | None
+    """Age of the longest-waiting pending object when this was sent."""
+    time_ms: int
+    """The member's wall clock when this was made."""
+    connected: list[bytes]
+    """Members to which it has a link (32 bytes each)."""
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True, tag=STATUS, kw_only=True):
+    """0x10: the sender's own status first, then what it last heard of members the receiver may not reach."""
+
+    correlation: int
+    own: MemberStatus
+    heard: list[MemberStatus]
+
+
+class Fence(msgspec.Struct, frozen=True, array_like=True, tag=FENCE, kw_only=True):
+    """Look at every change that is on your disk now, then tell what you know; pass it on to those not in `seen`."""
+
+    fence: bytes
+    """16 random bytes that name it."""
+    seen: list[bytes]
+    budget_ms: int
+    """How long the asker will wait."""
+
+
+class Fenced(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One member that has passed the fence, with the CNs that it knew then."""
+
+    member: bytes
+    known: WireSet
+
+
+class FenceReply(msgspec.Struct, frozen=True, array_like=True, tag=FENCE_REPLY, kw_only=True):
+    fence: bytes
+    members: list[Fenced]
+    failed: list[tuple[bytes, str]]
+    """Members that could not pass it, each with its reason."""
+
+
+class Await(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT, kw_only=True):
+    """Tell when `known` is installed, on you and on those you reach that are in `members`."""
+
+    fence: bytes
+    known: WireSet
+    members: list[bytes]
+    budget_ms: int
+
+
+class Installed(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """How one member stands to what was awaited; done when `missing` is 0 and `blocked_count` is 0."""
+
+    member: bytes
+    missing: int
+    blocked_count: int
+    blocked: list[tuple[bytes, str]]
+    """(path, reason), at most BLOCKED_SHOWN_MAX."""
+
+
+class AwaitReply(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT_REPLY, kw_only=True):
+    fence: bytes
+    members: list[Installed]
+
+
+Page = HierarchyChange | ContentChange | HierarchyBackfill | ContentBackfill
+Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def code_of(message: Message) -> int:
+    tag = message.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
+def encode_message(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_message(data: bytes) -> Message:
+    """Decode and check the limits that need no context; raises ProtocolError."""
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise ProtocolError("a message is too long")
+    try:
+        message = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"a message cannot be read: {error}") from error
+    _check(message)
+    return message
+
+
+def seal(held: Record, *, place: bool = True, content: bool = True) -> WireRecord:
+    """The wire's form, with the registers that the receiver lacks."""
+    return WireRecord(held.uid, held.kind, held.place_raw if place else b"", held.content_raw if content else b"")
+
+
+def unseal(wire: WireRecord) -> Record:
+    """Decode and validate; raises ProtocolError."""
+    if max(len(wire.place), len(wire.content)) > REGISTER_BYTES_MAX or not (wire.place or wire.content):
+        raise ProtocolError("a record has no register, or one that is too long")
+    return open_record(wire.uid, wire.kind, wire.place, wire.content)
+
+
+def set_of(rows: WireSet | None) -> CNSet:
+    """Raises ProtocolError."""
+    return CNSet.decode(rows) if rows else EMPTY
+
+
+def _check(message: Message) -> None:
+    match message:
+        case HierarchyChange() | ContentChange() | HierarchyBackfill() | ContentBackfill():
+            _check_page(message)
+        case BackfillRequest():
+            if not 0 < message.records_max <= PAGE_RECORDS_MAX or len(message.uids) > ASKED_UIDS_MAX:
+                raise ProtocolError("a backfill request is out of its limits")
+        case Status():
+            if len(message.heard) > MEMBERS_MAX or len(message.own.connected) > MEMBERS_MAX:
+                raise ProtocolError("a status names too many members")
+        case Fence():
+            if len(message.seen) > MEMBERS_MAX or len(message.fence) != 16:
+                raise ProtocolError("a fence is out of its limits")
+        case FenceReply() | AwaitReply() | Await():
+            if len(message.members) > MEMBERS_MAX:
+                raise ProtocolError("a fence's reply is out of its limits")
+
+
+def _check_page(page: Page) -> None:
+    if len(page.records) > PAGE_RECORDS_MAX or not 0 <= page.begin <= page.end <= page.head <= COUNTER_MAX:
+        raise ProtocolError("a page is out of its limits")
+    if not 0 < page.replica <= REPLICA_MAX or (page.known is not None and page.end != page.head):
+        raise ProtocolError("a page is malformed")
+
+
+FolderState = Literal[0, 1, 2, 3, 4, 5]
+STATE_NAMES = ("Uninitialized", "Initialized", "Initial Sync", "Auto Recovery", "Normal", "In Error")
