@@ -210,7 +210,7 @@ Page = HierarchyChange | ContentChange | HierarchyBackfill | ContentBackfill
 Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def code_of(message: Message) -> int:
@@ -228,7 +228,7 @@ def decode_message(data: bytes) -> Message:
     if len(data) > MESSAGE_BYTES_MAX:
         raise ProtocolError("a message is too long")
     try:
-        message = _decoder.decode(data)
+        message: Message = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error
     _check(message)

@@ -1,0 +1,135 @@
+"""What goes into and comes out of a replica at work (`engine.folder`, `engine.hierarchy`).
+
+A replica is synchronous and is called by one thread: `handle(event, now_ms) -> effects`. The daemon's driver and the
+simulator's deliver the same events and carry out the same effects. Effects are carried out in their order, after the
+transaction that caused them has committed: nothing is told to anyone before it is durable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from replicad.core.ids import MemberId, Uid
+from replicad.core.messages import Message
+
+# -- events
+
+
+class LinkUp(msgspec.Struct, frozen=True):
+    """A link to `peer` exists and its hello is done."""
+
+    peer: MemberId
+
+
+class LinkDown(msgspec.Struct, frozen=True):
+    peer: MemberId
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A decoded and validated message; from one peer they come in the order in which that peer sent them."""
+
+    peer: MemberId
+    message: Message
+
+
+class Dirty(msgspec.Struct, frozen=True):
+    """Something may have changed at these (directory path, entry name): a hint where to look, nothing more."""
+
+    entries: tuple[tuple[bytes, bytes], ...]
+
+
+class Overflow(msgspec.Struct, frozen=True):
+    """Events were lost; the whole folder must be looked at."""
+
+
+class MarkerSeen(msgspec.Struct, frozen=True):
+    """The watcher has reported everything that changed before `.replicad/fence/<name>` was made."""
+
+    name: bytes
+
+
+class Hashed(msgspec.Struct, frozen=True):
+    """A large file that was hashed outside; the scan looks at it again."""
+
+    directory: bytes
+    name: bytes
+
+
+class FetchedItem(msgspec.Struct, frozen=True):
+    """One content: staged whole and verified under `staged` (its name in staging), or not, with the reason."""
+
+    uid: Uid
+    digest: bytes
+    staged: bytes
+    reason: str = ""
+    gone: bool = False
+    """The source no longer has it: not its fault; it will tell of the newer version."""
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """The end of a `Fetch`: every item of it, the staged ones durable (data synced)."""
+
+    ticket: int
+    items: tuple[FetchedItem, ...]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed; sent at `next_due_ms` at the latest."""
+
+
+Event = LinkUp | LinkDown | Received | Dirty | Overflow | MarkerSeen | Hashed | Fetched | Tick
+
+# -- effects
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send on the link to `peer`; dropped without a word when there is none (the exchange is state-based)."""
+
+    peer: MemberId
+    message: Message
+
+
+class WantedContent(msgspec.Struct, frozen=True):
+    """`local`: (path, digest) of files here that may share chunks with it."""
+
+    uid: Uid
+    digest: bytes
+    size: int
+    staged: bytes
+    local: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Bring these contents from `peer` into staging; answered by one `Fetched` with the same ticket, always."""
+
+    ticket: int
+    peer: MemberId
+    items: tuple[WantedContent, ...]
+
+
+class HashFile(msgspec.Struct, frozen=True):
+    """Hash a large file outside the replica's thread; answered by `Hashed`."""
+
+    directory: bytes
+    name: bytes
+
+
+class WatchTree(msgspec.Struct, frozen=True):
+    """Add watches for this directory and all below it, then report the directory as dirty."""
+
+    path: bytes
+
+
+class Report(msgspec.Struct, frozen=True):
+    """An event for operators: a number of the documents where there is one (4012, 4302, …), else 0, and one line."""
+
+    code: int
+    text: str
+    path: bytes = b""
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """Something that the status shows has changed (the hierarchy: members, addresses or folders)."""
+
+
+Effect = Send | Fetch | HashFile | WatchTree | Report | Changed
