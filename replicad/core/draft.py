@@ -4,12 +4,14 @@ The core reads and writes drafts only; the catalog stores a draft in one transac
 CNs it allocated become durable (I5) and each changed record gets its position. A draft that is dropped leaves nothing
 behind but, at worst, unused node ids.
 
-Lookups see the draft's own changes: every index of `View` is answered for view and draft together.
+Lookups see the draft's own changes: every index of `View` is answered for view and draft together. A draft may hold
+tens of thousands of changes, so it has indexes of its own: a lookup costs what the view and the draft find for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,17 +19,18 @@ import msgspec
 from replicad.core.cnset import CNSet
 from replicad.core.digest import register_sum
 from replicad.core.ids import ROOT, Cn, FolderId, ReplicaId, Uid
+from replicad.core.indexes import NodeIndexes, ObjectIndexes
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
 
 DIGEST_MODULUS = 2**128
+FIRST_ASKED = 64
+"""Where a view is asked for the first few of many and the draft may have taken some of them: the first try. Each next
+one asks for four times as many, so all together cost what one that knew would."""
 
 
 def _same_record(one: ObjectState, other: ObjectState) -> bool:
     a, b = one.record, other.record
     return a is b or (a.place_raw == b.place_raw and a.content_raw == b.content_raw and a.kind == b.kind)
-
-
-_Condition = Callable[[ObjectState], bool]
 
 
 class Draft:
@@ -48,6 +51,10 @@ class Draft:
         """UIDs whose record changed, in the order in which they get their positions."""
         self.nodes: dict[NodeId, Node | None] = {}
         """Disk entries changed here; None: no longer there."""
+        self._indexes = ObjectIndexes()
+        """Of `states`."""
+        self._node_indexes = NodeIndexes()
+        """Of `nodes`."""
 
     # -- objects
 
@@ -66,8 +73,9 @@ class Draft:
 
     def objects(self, uids: Iterable[Uid]) -> Sequence[ObjectState]:
         wanted = sorted(set(uids))
-        there = {state.record.uid: state for state in self.view.objects(u for u in wanted if u not in self.states)}
-        found = [self.states.get(uid) or (None if uid in self.dropped else there.get(uid)) for uid in wanted]
+        elsewhere = [uid for uid in wanted if uid not in self.states and uid not in self.dropped]
+        there = {state.record.uid: state for state in self.view.objects(elsewhere)} if elsewhere else {}
+        found = (self.states.get(uid) or there.get(uid) for uid in wanted)
         return [state for state in found if state is not None]
 
     def put(self, state: ObjectState) -> None:
@@ -79,6 +87,7 @@ class Draft:
             self.stored.pop(uid, None)
             self.stored[uid] = None
         self.dropped.pop(uid, None)
+        self._indexes.move(uid, self.states.get(uid), state)
         self.states[uid] = state
 
     def update(self, uid: Uid, **changes: Any) -> ObjectState:
@@ -95,7 +104,7 @@ class Draft:
         if before is None:
             return
         self._account(before, None)
-        self.states.pop(uid, None)
+        self._indexes.move(uid, self.states.pop(uid, None), None)
         self.stored.pop(uid, None)
         self.dropped[uid] = None
 
@@ -115,45 +124,64 @@ class Draft:
         self.digest = (self.digest - old + new) % DIGEST_MODULUS
 
     def named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
-        return self._where(
-            self.view.named(parent, name),
-            lambda s: s.record.place is not None and s.record.place.parent == parent and s.record.place.name == name,
-        )
+        return self._where(self.view.named(parent, name), self._indexes.named.at((parent, name)))
 
     def children(self, parent: Uid) -> Sequence[Uid]:
-        return self._where(
-            self.view.children(parent), lambda s: s.record.place is not None and s.record.place.parent == parent
-        )
+        return self._where(self.view.children(parent), self._indexes.children.at(parent))
+
+    def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
+        ours = self._indexes.present.at(parent)
+        if limit is None:
+            return self._where(self.view.present_children(parent), ours)
+        left = self._first(lambda asked: self.view.present_children(parent, asked), limit, self._untouched)
+        return list(heapq.merge(left, heapq.nsmallest(limit, ours)))[:limit]
 
     def cuts(self) -> Sequence[Uid]:
-        return self._where(self.view.cuts(), lambda s: s.cut is not None)
+        return self._where(self.view.cuts(), self._indexes.cuts.at(True))
+
+    def cut_into(self, parent: Uid) -> Sequence[Uid]:
+        return self._where(self.view.cut_into(parent), self._indexes.cut_into.at(parent))
 
     def group_members(self, group: Uid) -> Sequence[Uid]:
-        return self._where(self.view.group_members(group), lambda s: s.group == group)
+        return self._where(self.view.group_members(group), self._indexes.groups.at(group))
 
     def pending(self, limit: int) -> Sequence[Uid]:
-        found = self.view.pending(limit + len(self.states) + len(self.dropped))
-        left = [
-            uid for uid in found if uid not in self.dropped and (uid not in self.states or self.states[uid].pending)
-        ]
-        seen = set(left)
-        return [*left, *(uid for uid, state in self.states.items() if state.pending and uid not in seen)][:limit]
+        left = self._first(self.view.pending, limit, self._still_pending)
+        if len(left) < limit:  # then these are all that the view has
+            waiting = set(left)
+            left += heapq.nsmallest(limit - len(left), (u for u in self._indexes.pending.at(True) if u not in waiting))
+        return left
 
     def uids_at(self, node: NodeId) -> Sequence[Uid]:
         if node == ROOT_NODE:
             return (ROOT,)
-        return self._where(self.view.uids_at(node), lambda s: s.node == node)
+        return self._where(self.view.uids_at(node), self._indexes.nodes.at(node))
 
     def hidden_at(self, node: NodeId) -> Sequence[Uid]:
-        return self._where(self.view.hidden_at(node), lambda s: s.beneath == node)
+        return self._where(self.view.hidden_at(node), self._indexes.beneath.at(node))
 
-    def _where(self, found: Sequence[Uid], holds: _Condition) -> Sequence[Uid]:
-        """`found` of the view, corrected by what the draft changed."""
+    def _where(self, found: Sequence[Uid], ours: Iterable[Uid]) -> Sequence[Uid]:
+        """`found` of the view, without what the draft changed, and what the draft has instead."""
         if not self.states and not self.dropped:
             return found
-        left = {uid for uid in found if uid not in self.states and uid not in self.dropped}
-        left.update(uid for uid, state in self.states.items() if holds(state))
-        return sorted(left)
+        return sorted([*(uid for uid in found if self._untouched(uid)), *ours])
+
+    def _untouched(self, uid: Uid) -> bool:
+        return uid not in self.states and uid not in self.dropped
+
+    def _still_pending(self, uid: Uid) -> bool:
+        state = self.states.get(uid)
+        return state.pending if state is not None else uid not in self.dropped
+
+    def _first(self, ask: Callable[[int], Sequence[Uid]], limit: int, holds: Callable[[Uid], bool]) -> list[Uid]:
+        """The first `limit` of the view's that hold; `ask(n)` gives its first n."""
+        asked = max(limit, FIRST_ASKED)
+        while True:
+            found = ask(asked)
+            left = [uid for uid in found if holds(uid)]
+            if len(left) >= limit or len(found) < asked:
+                return left[:limit]
+            asked *= 4
 
     # -- disk entries
 
@@ -161,23 +189,26 @@ class Draft:
         return self.nodes[node] if node in self.nodes else self.view.node(node)
 
     def node_at(self, parent: NodeId, name: bytes) -> Node | None:
-        for node in self.nodes.values():
-            if node is not None and node.parent == parent and node.name == name:
-                return node
+        for node in self._ours(self._node_indexes.names.at((parent, name))):
+            return node
         found = self.view.node_at(parent, name)
         return None if found is None or found.id in self.nodes else found
 
     def nodes_in(self, parent: NodeId) -> Sequence[Node]:
         found = [node for node in self.view.nodes_in(parent) if node.id not in self.nodes]
-        found.extend(node for node in self.nodes.values() if node is not None and node.parent == parent)
+        found.extend(self._ours(self._node_indexes.parents.at(parent)))
         return sorted(found, key=lambda node: node.name)
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         found = [node for node in self.view.node_by_inode(inode) if node.id not in self.nodes]
-        found.extend(node for node in self.nodes.values() if node is not None and node.inode == inode)
+        found.extend(self._ours(self._node_indexes.inodes.at(inode)))
         return sorted(found, key=lambda node: node.id)
 
+    def _ours(self, ids: Iterable[NodeId]) -> Iterator[Node]:
+        return (node for node in map(self.nodes.__getitem__, ids) if node is not None)
+
     def put_node(self, node: Node) -> None:
+        self._node_indexes.move(self.nodes.get(node.id), node)
         self.nodes[node.id] = node
 
     def new_node_id(self) -> NodeId:
@@ -185,4 +216,5 @@ class Draft:
         return self.next_node - 1
 
     def drop_node(self, node: NodeId) -> None:
+        self._node_indexes.move(self.nodes.get(node), None)
         self.nodes[node] = None

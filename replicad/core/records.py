@@ -185,6 +185,11 @@ def open_record(uid: Uid, kind: int, place_raw: bytes, content_raw: bytes) -> Re
     return Record(uid, kind, place, content, place_raw, content_raw)
 
 
+def usable_name(name: bytes) -> bool:
+    """Whether a disk can hold an entry of this name."""
+    return 0 < len(name) <= NAME_BYTES_MAX and name not in (b".", b"..") and b"/" not in name and b"\0" not in name
+
+
 def usable(held: Record) -> bool:
     """Whether this version can show it: a kind it knows, a name a disk can hold, a digest of the length it makes.
 
@@ -194,8 +199,7 @@ def usable(held: Record) -> bool:
         return False
     if held.kind == ENTRY:
         return True
-    name = held.place.name
-    if not name or len(name) > NAME_BYTES_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
+    if not usable_name(held.place.name):
         return False
     content = held.content
     return content.gone is not None or content.mode <= 0o7777 and (held.kind != FILE or len(content.digest) == 32)

@@ -17,7 +17,7 @@ import msgspec
 
 from replicad.core.cnset import CNSet
 from replicad.core.ids import Cn, FolderId, ReplicaId, Uid
-from replicad.core.records import Content, Place, Record, Stamp, open_content, open_place
+from replicad.core.records import DIRECTORY, ENTRY, Content, Place, Record, Stamp, open_content, open_place, usable
 
 NodeId = int
 ROOT_NODE: NodeId = 1
@@ -71,6 +71,15 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     position: int = 0
 
     @property
+    def present(self) -> bool:
+        """Whether it takes part in the tree: usable, and live or a directory that is kept.
+
+        Catalogs keep this as a column, for `View.present_children`.
+        """
+        held = self.record
+        return held.kind != ENTRY and usable(held) and (held.live or (self.kept and held.kind == DIRECTORY))
+
+    @property
     def base_place(self) -> Place | None:
         """The place as installed; None without a node."""
         if self.node is None:
@@ -118,14 +127,23 @@ class View(Protocol):
     def children(self, parent: Uid) -> Sequence[Uid]:
         """Objects whose record places them under `parent`, gone ones included, cuts not considered."""
 
+    def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
+        """The first `limit` of those `children` that are `present` (all of them for None).
+
+        A directory of a million tombstones must answer at once that nothing is left in it.
+        """
+
     def cuts(self) -> Sequence[Uid]:
         """Objects with a `cut`; few."""
+
+    def cut_into(self, parent: Uid) -> Sequence[Uid]:
+        """Objects whose `cut` puts them under `parent`."""
 
     def group_members(self, group: Uid) -> Sequence[Uid]:
         """Objects whose `group` is this one; empty for a directory that is alone."""
 
     def pending(self, limit: int) -> Sequence[Uid]:
-        """At most `limit` pending objects, the longest waiting first."""
+        """At most `limit` pending objects, the longest waiting first; by UID those that one draft made pending."""
 
     def node(self, node: NodeId) -> Node | None: ...
     def node_at(self, parent: NodeId, name: bytes) -> Node | None: ...
