@@ -2,6 +2,9 @@
 
 import re
 
+PRIVATE = b".replicad"
+"""The directory in the root that is replicad's own: never replicated, never scanned."""
+
 _BROKEN = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 """An empty component (a leading, trailing or doubled slash), ``.`` or ``..``, or a NUL anywhere."""
 

@@ -25,10 +25,9 @@ from pathlib import Path
 
 from replicad.files import linux
 from replicad.files.fs import DIRECTORY, FILE, SYMLINK, OpenFile, Stat
-from replicad.files.paths import check, join, split
+from replicad.files.paths import PRIVATE, check, join, split
 
 _PIECE_BYTES = linux.PATH_MAX - 1
-_PRIVATE = b".replicad"
 
 
 class RealOpenFile:
@@ -214,7 +213,7 @@ class RealFileSystem:
         with self._directory(one_parent) as directory, self._directory(other_parent) as other_directory:
             linux.rename_exchange(directory, one_name, other_directory, other_name)
 
-    def supports_exchange(self, directory: bytes = _PRIVATE) -> bool:
+    def supports_exchange(self, directory: bytes = PRIVATE) -> bool:
         """Try it with two files of our own in a directory of ours, which are gone again when it returns.
 
         Only an exchange of things that are there tells: the kernel looks the names up before it asks the filesystem.
@@ -340,7 +339,7 @@ class RealFileSystem:
             return RealOpenFile(fd, self._features)
 
     def _open_sync_handle(self) -> int:
-        for path in (b"", _PRIVATE):
+        for path in (b"", PRIVATE):
             try:
                 return self._open_piece(self._root, [path or b"."], 0, linux.O_READ_DIRECTORY)
             except (PermissionError, FileNotFoundError, NotADirectoryError):

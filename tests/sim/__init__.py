@@ -1,0 +1,1 @@
+"""The simulator: replicad's own core, catalog and engine under virtual time, on a tree in memory."""

@@ -1,0 +1,77 @@
+"""The watch over a tree in memory: reports what inotify would make the real watch report, at once, in the same call.
+
+tests/files/test_watch_contract.py runs one suite against both.
+"""
+
+from collections.abc import Callable
+
+from replicad.files.changes import Change, Dirty, Marker, Overflow, Unwatchable
+from replicad.files.paths import PRIVATE
+from tests.sim.memory_fs import MemoryFileSystem
+from tests.sim.memory_tree import Node
+
+FENCE = PRIVATE + b"/fence"
+
+
+class MemoryWatch:
+    """`Watch` on a `MemoryFileSystem`. One at a time; `close` makes room for the next (after a crash, too)."""
+
+    def __init__(self, fs: MemoryFileSystem, on_change: Callable[[Change], None]) -> None:
+        self._fs = fs
+        self._on_change = on_change
+        self._fence: Node | None = None
+        self.refuse: Callable[[bytes], str | None] = lambda path: None
+        """Gives the reason why a directory cannot be watched, where the test wants that."""
+        fs.on_entry = self._on_entry
+        fs.on_moved = self._on_moved
+
+    def watch_directory(self, path: bytes) -> bool:
+        node = self._fs.tree.directory(path)
+        reason = self.refuse(path)
+        if reason is not None:
+            node.watched = False
+            self._on_change(Unwatchable(path, reason))
+            return False
+        assert node.parent is None or node.parent.watched, f"{path!r}: its parent is not watched"
+        node.watched = True
+        return True
+
+    def is_watched(self, path: bytes) -> bool:
+        try:
+            return self._fs.tree.directory(path).watched
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def watch_fence(self) -> bool:
+        self._fence = self._fs.tree.directory(FENCE)
+        return True
+
+    def overflow(self) -> None:
+        """As when the kernel's queue runs over. What was lost is the simulator's choice."""
+        self._on_change(Overflow())
+
+    def close(self) -> None:
+        self._fs.on_entry = self._fs.on_moved = None
+        _forget(self._fs.tree.root)
+
+    def _on_entry(self, directory: Node, name: bytes, new: bool) -> None:
+        if directory is self._fence:
+            if new:
+                self._on_change(Marker(name))
+        elif directory.watched:
+            self._on_change(Dirty(directory.path(), name))
+
+    def _on_moved(self, node: Node) -> None:
+        if node.parent is None or not node.parent.watched:
+            _forget(node)
+
+
+def _forget(node: Node) -> None:
+    waiting = [node]
+    while waiting:
+        directory = waiting.pop()
+        directory.watched = False
+        for entry in directory.entries.values():
+            waiting.append(entry)
+            if entry.covered_by is not None:
+                waiting.append(entry.covered_by)
