@@ -129,6 +129,9 @@ class Draft:
     def children(self, parent: Uid) -> Sequence[Uid]:
         return self._where(self.view.children(parent), self._indexes.children.at(parent))
 
+    def present_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return self._where(self.view.present_named(parent, name), self._indexes.present_named.at((parent, name)))
+
     def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
         ours = self._indexes.present.at(parent)
         if limit is None:

@@ -43,11 +43,23 @@ class Buckets(Generic[Key, Id]):
 class ObjectIndexes:
     """Of objects; called with each one's state before and after (None: not there)."""
 
-    __slots__ = ("beneath", "children", "cut_into", "cuts", "groups", "named", "nodes", "pending", "present")
+    __slots__ = (
+        "beneath",
+        "children",
+        "cut_into",
+        "cuts",
+        "groups",
+        "named",
+        "nodes",
+        "pending",
+        "present",
+        "present_named",
+    )
 
     def __init__(self) -> None:
         self.named: Buckets[tuple[Uid, bytes], Uid] = Buckets()
         self.children: Buckets[Uid, Uid] = Buckets()
+        self.present_named: Buckets[tuple[Uid, bytes], Uid] = Buckets()
         self.present: Buckets[Uid, Uid] = Buckets()
         """Those children that are present."""
         self.cuts: Buckets[bool, Uid] = Buckets()
@@ -62,6 +74,7 @@ class ObjectIndexes:
         self.named.move(uid, old.named, new.named)
         self.children.move(uid, old.parent, new.parent)
         self.present.move(uid, old.present, new.present)
+        self.present_named.move(uid, old.present_named, new.present_named)
         self.cuts.move(uid, old.cut, new.cut)
         self.cut_into.move(uid, old.cut_into, new.cut_into)
         self.groups.move(uid, old.group, new.group)
@@ -73,14 +86,27 @@ class ObjectIndexes:
 class _Keys:
     """The keys under which a state is found; none for what is not there."""
 
-    __slots__ = ("beneath", "cut", "cut_into", "group", "named", "node", "parent", "pending", "present")
+    __slots__ = (
+        "beneath",
+        "cut",
+        "cut_into",
+        "group",
+        "named",
+        "node",
+        "parent",
+        "pending",
+        "present",
+        "present_named",
+    )
 
     def __init__(self, state: ObjectState | None) -> None:
         place = state.record.place if state is not None else None
         cut = state.cut if state is not None else None
         self.named = (place.parent, place.name) if place is not None else None
         self.parent = place.parent if place is not None else None
-        self.present = place.parent if state is not None and place is not None and state.present else None
+        present = state is not None and state.present
+        self.present_named = self.named if present else None
+        self.present = self.parent if present else None
         self.cut = True if cut is not None else None
         self.cut_into = cut[0] if cut is not None else None
         self.group = state.group if state is not None else None

@@ -71,6 +71,9 @@ class MemoryView:
     def children(self, parent: Uid) -> Sequence[Uid]:
         return sorted(self._indexes.children.at(parent))
 
+    def present_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return sorted(self._indexes.present_named.at((parent, name)))
+
     def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
         found = self._indexes.present.at(parent)
         return sorted(found) if limit is None else heapq.nsmallest(limit, found)

@@ -74,7 +74,7 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     def present(self) -> bool:
         """Whether it takes part in the tree: usable, and live or a directory that is kept.
 
-        Catalogs keep this as a column, for `View.present_children`.
+        Catalogs keep this as a column, for `View.present_named` and `View.present_children`.
         """
         held = self.record
         return held.kind != ENTRY and usable(held) and (held.live or (self.kept and held.kind == DIRECTORY))
@@ -126,6 +126,9 @@ class View(Protocol):
 
     def children(self, parent: Uid) -> Sequence[Uid]:
         """Objects whose record places them under `parent`, gone ones included, cuts not considered."""
+
+    def present_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        """Those of `named` that are `present`: few, however often an object of that name came and went."""
 
     def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
         """The first `limit` of those `children` that are `present` (all of them for None).
