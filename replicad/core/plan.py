@@ -1,0 +1,403 @@
+"""What to do next on the disk for one pending object: pure decisions, carried out by `engine.apply`.
+
+`plan` looks at the tree (what the path should be) and at the nodes (what it is) and gives one answer: a `Step`, the
+content to fetch first, the objects that must go first, or a reason to wait. It never plans on what another step of the
+same batch is about to change: the engine plans each step on the state as committed, and lets go what a step touches.
+
+Rules kept here (DESIGN section 3):
+7. While an object is unsettled it is installed only where it is new at a free name.
+9. A file that is taken off the disk is preserved unless a change to that same object, whose author had seen what was
+   installed, edits or deletes it; one that only loses its name is always preserved.
+12. A directory is removed only when nothing replicated is in it, and then by a call that fails where anything else is.
+And I4: a path holds a complete old or new version at every instant. So a new version comes from staging by an exchange
+where the name is taken; two entries that want each other's name are exchanged; an entry that must get out of the way
+and has no place to go yet comes out into staging as a node like any other, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import msgspec
+
+from replicad.core.ids import Uid
+from replicad.core.records import DIRECTORY, FILE, Content, contains
+from replicad.core.tree import Outcome, Slot, outcome, slot_of
+from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, ObjectState, View
+from replicad.core.want import directory_node, main_node, same_bytes
+
+STAGING_PATH = b".replicad/staging"
+DEPTH_MAX = 100_000
+"""Of a path, in components: the nodes form a tree, so this only stops a loop that would be a bug of ours."""
+
+
+class StepKind(IntEnum):
+    MAKE_DIR = 1
+    """Make a directory at a free name."""
+    MOVE = 2
+    """Move `node` to a free name."""
+    PUT = 3
+    """Put new content (`staged`), or `node` out of staging, at `target`; what is there (`occupant`) comes out."""
+    SWAP = 4
+    """Exchange `node` and `occupant`, both in the tree."""
+    LIFT = 5
+    """Take `node` into staging; it stays an object's place and goes on from there."""
+    REMOVE = 6
+    """Take the file or symlink `node` off the disk."""
+    REMOVE_DIR = 7
+    """Remove the empty directory `node`."""
+    SET_META = 8
+    """Give `node` the lead's mode and mtime."""
+    DETACH = 9
+    """`uid` no longer stands at `node`, where others do; the disk stays as it is."""
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One act. `slot` is the name it is for (None where something only goes); `winners` the objects it installs there.
+
+    `preserve` is the reason to keep what comes off the disk (the occupant, or `node` for REMOVE), empty for none.
+    """
+
+    kind: StepKind
+    uid: Uid
+    slot: Slot | None = None
+    winners: tuple[Uid, ...] = ()
+    lead: Uid = b""
+    object_kind: int = 0
+    node: NodeId | None = None
+    occupant: NodeId | None = None
+    occupant_stays: bool = False
+    """The occupant is wanted elsewhere: it stays a node, in staging, instead of being disposed of."""
+    parent: NodeId = ROOT_NODE
+    name: bytes = b""
+    preserve: str = ""
+
+
+class NeedContent(msgspec.Struct, frozen=True):
+    """The lead's content must be in staging first."""
+
+    uid: Uid
+    content: Content
+    node: NodeId | None
+
+
+class First(msgspec.Struct, frozen=True):
+    """These objects must be planned before this one."""
+
+    uids: tuple[Uid, ...]
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing can be done now. `reason` is for operators; empty while a series is being taken in (rule 7)."""
+
+    reason: str = ""
+    missing_parent: Uid = b""
+
+
+Plan = Step | NeedContent | First | Wait | None
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the plan depends on besides the view."""
+
+    settled: Callable[[Uid], bool]
+    staged: Callable[[Uid, bytes], bool]
+    """Whether the content with this digest is whole in staging for this object."""
+    visiting: frozenset[Uid] = frozenset()
+    """Objects that wait for this one: where one of them is in the way, waiting would be for ever."""
+
+
+def plan(view: View, uid: Uid, context: Context) -> Plan:
+    """The next act for `uid`; None where its disk is as the tree wants it (or is after `want.settle`)."""
+    state = view.object(uid)
+    if state is None or not state.pending:
+        return None
+    slot = slot_of(view, uid)
+    found = outcome(view, slot) if slot is not None else None
+    if slot is None or found is None or uid in found.hidden:
+        return _plan_removal(view, state, context)
+    return _plan_slot(view, slot, found, context)
+
+
+def node_path(view: View, node: NodeId) -> bytes:
+    """The path of a disk entry, relative to the folder's root; what is in staging has a path in `.replicad`."""
+    names: list[bytes] = []
+    at = node
+    for _ in range(DEPTH_MAX):
+        if at == ROOT_NODE:
+            return b"/".join(reversed(names))
+        if at == STAGING_NODE:
+            return b"/".join([STAGING_PATH, *reversed(names)])
+        entry = view.node(at)
+        assert entry is not None, "a node's parent is missing"
+        names.append(entry.name)
+        at = entry.parent
+    raise AssertionError("the nodes form a loop")
+
+
+def preserve_reason(view: View, node: NodeId) -> str:
+    """Why the file at `node` must be preserved when a change takes it off the disk; empty: it need not (rule 9)."""
+    uids = view.uids_at(node)
+    if not uids:
+        return "nothing is known of it"
+    for state in view.objects(uids):
+        base, now = state.base_content, state.record.content
+        if base is None or now is None:
+            return "its record is incomplete"
+        slot = slot_of(view, state.record.uid)
+        found = outcome(view, slot) if slot is not None else None
+        if found is not None and state.record.uid in found.hidden:
+            return "another object has its name"
+        if not contains(now, base) and not same_bytes(state.record.kind, now, base):
+            return "deleted elsewhere meanwhile" if now.gone is not None else "edited elsewhere meanwhile"
+    return ""
+
+
+def _plan_removal(view: View, state: ObjectState, context: Context) -> Plan:
+    """For an object that the tree shows nowhere, or hides beneath another."""
+    uid = state.record.uid
+    if not context.settled(uid):
+        return Wait()
+    node = view.node(state.node) if state.node is not None else None
+    if node is None:
+        return None
+    others = [other for other in view.uids_at(node.id) if other != uid]
+    wanted = [other for other in others if _is_winner(view, other)]
+    if wanted:
+        # The entry goes to them. Should its content be replaced first, this object's loss counts (preserve_reason).
+        waiting = tuple(u for u in wanted if _pending(view, u) and u not in context.visiting)
+        return First(waiting) if waiting else Step(StepKind.DETACH, uid, node=node.id)
+    if node.kind != DIRECTORY:
+        return Step(StepKind.REMOVE, uid, node=node.id, preserve=preserve_reason(view, node.id))
+    return _first_children(view, node, context) or Step(StepKind.REMOVE_DIR, uid, node=node.id)
+
+
+def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan:
+    lead = view.object(found.lead)
+    assert lead is not None
+    parent = directory_node(view, slot.directory)
+    if parent is None:
+        return _plan_parent(view, slot, context)
+    settled = all(context.settled(uid) for uid in found.winners)
+    occupant = view.node_at(parent.id, slot.name)
+    mine = _own_nodes(view, slot, found)
+    if not settled and (occupant is not None or mine):
+        return Wait()
+    if occupant is not None and occupant.id in {node.id for node in mine}:
+        return _plan_in_place(view, slot, found, lead, occupant, mine, context)
+    base = Step(
+        StepKind.PUT,
+        found.lead,
+        slot=slot,
+        winners=found.winners,
+        lead=found.lead,
+        object_kind=found.kind,
+        parent=parent.id,
+        name=slot.name,
+    )
+    if occupant is None:
+        return _plan_free(view, base, lead, parent, mine, context)
+    return _plan_occupied(view, base, lead, occupant, mine, context)
+
+
+def _plan_parent(view: View, slot: Slot, context: Context) -> Plan:
+    parent = view.object(slot.directory)
+    if parent is None:
+        return Wait("the directory that it is in is not known yet", missing_parent=slot.directory)
+    if slot.directory in context.visiting or not parent.pending:
+        return Wait("the directory that it is in cannot be made")
+    return First((slot.directory,))
+
+
+def _plan_in_place(
+    view: View, slot: Slot, found: Outcome, lead: ObjectState, node: Node, mine: list[Node], context: Context
+) -> Plan:
+    """The path is held by one of the winners: content, mode and mtime, and the other entries that merge into it."""
+    for extra in mine:
+        if extra.id == node.id:
+            continue
+        if found.kind != DIRECTORY:
+            return Step(StepKind.REMOVE, found.lead, node=extra.id, preserve=preserve_reason(view, extra.id))
+        return _first_children(view, extra, context) or Step(StepKind.REMOVE_DIR, found.lead, node=extra.id)
+    strangers = [uid for uid in view.uids_at(node.id) if uid not in found.winners]
+    content = lead.record.content
+    assert content is not None
+    step = Step(
+        StepKind.SET_META,
+        found.lead,
+        slot=slot,
+        winners=found.winners,
+        lead=found.lead,
+        object_kind=found.kind,
+        node=node.id,
+        occupant=node.id,
+        parent=node.parent,
+        name=node.name,
+    )
+    if found.kind == DIRECTORY or _bytes_there(view, found.kind, node, content):
+        if strangers and node.shows == content.cn:
+            return Step(StepKind.DETACH, strangers[0], node=node.id)
+        return step
+    if found.kind == FILE and not context.staged(found.lead, content.digest):
+        return NeedContent(found.lead, content, node.id)
+    return msgspec.structs.replace(step, kind=StepKind.PUT, node=None, preserve=preserve_reason(view, node.id))
+
+
+def _plan_free(view: View, step: Step, lead: ObjectState, parent: Node, mine: list[Node], context: Context) -> Plan:
+    if mine:
+        node = mine[0]
+        if node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
+            return _first_on_the_way(view, parent, node, context)
+        return msgspec.structs.replace(step, kind=StepKind.MOVE, node=node.id)
+    content = lead.record.content
+    assert content is not None
+    if step.object_kind == DIRECTORY:
+        return msgspec.structs.replace(step, kind=StepKind.MAKE_DIR)
+    if step.object_kind == FILE and not context.staged(step.lead, content.digest):
+        return NeedContent(step.lead, content, None)
+    return step
+
+
+def _plan_occupied(
+    view: View, step: Step, lead: ObjectState, occupant: Node, mine: list[Node], context: Context
+) -> Plan:
+    """The name is held by an entry that stands for none of the winners."""
+    tenants = view.uids_at(occupant.id)
+    elsewhere = tuple(uid for uid in tenants if _is_winner(view, uid))
+    if elsewhere and not all(context.settled(uid) for uid in tenants):
+        return Wait()
+    node = mine[0] if mine else None
+    if elsewhere:
+        waiting = tuple(uid for uid in elsewhere if uid not in context.visiting and _pending(view, uid))
+        if node is not None and _wants(view, occupant, node) and not _nested(view, node, occupant):
+            return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
+        if waiting:
+            return First(waiting)
+        if node is not None and not _nested(view, node, occupant) and node.parent != STAGING_NODE:
+            return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
+    elif occupant.kind == DIRECTORY:
+        first = _first_children(view, occupant, context)
+        if first is not None:
+            return first
+    if node is not None and node.parent != STAGING_NODE:
+        return Step(StepKind.LIFT, step.uid, node=node.id)
+    content = lead.record.content
+    assert content is not None
+    if node is None and step.object_kind == FILE and not context.staged(step.lead, content.digest):
+        return NeedContent(step.lead, content, None)
+    preserve = "" if elsewhere or occupant.kind == DIRECTORY else preserve_reason(view, occupant.id)
+    return msgspec.structs.replace(
+        step,
+        node=node.id if node is not None else None,
+        occupant=occupant.id,
+        occupant_stays=bool(elsewhere),
+        preserve=preserve,
+    )
+
+
+def _first_children(view: View, directory: Node, context: Context) -> Plan:
+    """What must go before an emptied directory can: None where no replicated entry is left in it."""
+    children = view.nodes_in(directory.id)
+    if not children:
+        return None
+    waiting = tuple(
+        uid
+        for child in children
+        for uid in view.uids_at(child.id)
+        if uid not in context.visiting and _pending(view, uid)
+    )
+    return First(waiting) if waiting else Wait("what is in the directory cannot go yet")
+
+
+def _first_on_the_way(view: View, parent: Node, node: Node, context: Context) -> Plan:
+    """`node` is wanted beneath itself: somebody between the two must move out first, since the tree has no cycle."""
+    waiting: list[Uid] = []
+    at: Node | None = parent
+    while at is not None and at.id != node.id:
+        waiting.extend(uid for uid in view.uids_at(at.id) if uid not in context.visiting and _pending(view, uid))
+        at = view.node(at.parent)
+    if waiting:
+        return First(tuple(waiting))
+    if parent.parent == STAGING_NODE:
+        return Wait("the directory that it is in has not moved yet")
+    return Step(StepKind.LIFT, next(iter(view.uids_at(parent.id))), node=parent.id)
+
+
+def _own_nodes(view: View, slot: Slot, found: Outcome) -> list[Node]:
+    """The entries of the winners, the one at the slot's path first, without those that others hold at another name.
+
+    Two files that were one may part; the entry then stays with those who want it where it is, the rest start anew.
+    """
+    main = main_node(view, slot, found.winners)
+    nodes: dict[NodeId, Node] = {main.id: main} if main is not None else {}
+    for state in view.objects(found.winners):
+        node = view.node(state.node) if state.node is not None else None
+        if node is not None:
+            nodes.setdefault(node.id, node)
+    return [node for node in nodes.values() if not _claimed(view, node, found)]
+
+
+def _claimed(view: View, node: Node, found: Outcome) -> bool:
+    for uid in view.uids_at(node.id):
+        if uid in found.winners:
+            continue
+        slot = slot_of(view, uid)
+        other = outcome(view, slot) if slot is not None else None
+        if slot is None or other is None or uid not in other.winners:
+            continue
+        parent = directory_node(view, slot.directory)
+        if parent is not None and parent.id == node.parent and slot.name == node.name:
+            return True
+    return False
+
+
+def _bytes_there(view: View, kind: int, node: Node, content: Content) -> bool:
+    """Whether the entry has the wanted bytes already, so that only mode and mtime may differ."""
+    if content.gone is not None or node.kind != kind:
+        return False
+    for state in view.objects(view.uids_at(node.id)):
+        base = state.base_content
+        if base is not None and base.cn == node.shows:
+            return same_bytes(kind, base, content)
+    return False
+
+
+def _wants(view: View, mover: Node, place: Node) -> bool:
+    """Whether `mover` is wanted exactly where `place` is."""
+    for uid in view.uids_at(mover.id):
+        slot = slot_of(view, uid)
+        if slot is None or slot.name != place.name:
+            continue
+        parent = directory_node(view, slot.directory)
+        if parent is not None and parent.id == place.parent:
+            return True
+    return False
+
+
+def _nested(view: View, one: Node, other: Node) -> bool:
+    return _is_within(view, one.id, other.id) or _is_within(view, other.id, one.id)
+
+
+def _is_within(view: View, inner: NodeId, outer: NodeId) -> bool:
+    """Whether `inner` is `outer` or lies beneath it on the disk."""
+    at = inner
+    for _ in range(DEPTH_MAX):
+        if at == outer:
+            return True
+        entry = view.node(at)
+        if entry is None or at in (ROOT_NODE, STAGING_NODE):
+            return False
+        at = entry.parent
+    raise AssertionError("the nodes form a loop")
+
+
+def _is_winner(view: View, uid: Uid) -> bool:
+    slot = slot_of(view, uid)
+    found = outcome(view, slot) if slot is not None else None
+    return found is not None and uid in found.winners
+
+
+def _pending(view: View, uid: Uid) -> bool:
+    state = view.object(uid)
+    return state is not None and state.pending
