@@ -39,6 +39,10 @@ class World:
         assert found is not None, path
         return found
 
+    def memory(self) -> MemoryFileSystem:
+        assert isinstance(self.fs, MemoryFileSystem)
+        return self.fs
+
     def make_dirs(self, path: bytes) -> None:
         above = b""
         for name in path.split(b"/"):
