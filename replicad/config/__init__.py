@@ -1,0 +1,1 @@
+"""Settings: TOML and the environment become frozen dataclasses, or a list of every mistake in them."""

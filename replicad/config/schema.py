@@ -1,0 +1,49 @@
+"""Every setting there is: section, key, kind, and what it means. The one list for reading, writing and explaining."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from replicad.config.values import ADDRESS, DIALABLE, NAME, PATH, Kind, choice, list_of
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`unset` says what holds where the key is not given."""
+
+    kind: Kind
+    means: str
+    unset: str
+
+
+FOLDER = "folder"
+"""The one section that repeats: `[[folder]]`."""
+
+SCHEMA: Mapping[str, Mapping[str, Key]] = {
+    "member": {
+        "name": Key(NAME, "this member's name in the group", "as given to init or join"),
+        "home": Key(PATH, "identity, catalogs, control socket", "/var/lib/replicad for root"),
+        "listen": Key(ADDRESS, "where peers connect", "0.0.0.0:7722"),
+        "advertise": Key(list_of(DIALABLE), "addresses that others are told", "those at which peers see this member"),
+    },
+    "api": {
+        "listen": Key(ADDRESS, "where the operator API answers over HTTP", "127.0.0.1:7723"),
+        "token_file": Key(PATH, "file that holds the API's token", "api.token in the home"),
+    },
+    "group": {
+        "name": Key(NAME, "the group's name", "no declared group"),
+        "secret_file": Key(PATH, "file with the secret; who proves to know it is a member", "no declared group"),
+        "seeds": Key(list_of(DIALABLE), "members to look for; any that answers will do", "none"),
+    },
+    FOLDER: {
+        "name": Key(NAME, "the folder's name in the group", "needed"),
+        "path": Key(PATH, "where it is kept here", "needed"),
+    },
+    "log": {
+        "level": Key(choice("debug", "info", "warning", "error"), "what goes to stderr", "info"),
+    },
+}
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {"group": ("name", "secret_file"), FOLDER: ("name", "path")}
+"""Keys that a section cannot do without, once it is there."""

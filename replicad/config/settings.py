@@ -1,0 +1,65 @@
+"""The settings of the rooms above `engine`, and all of a member's settings together.
+
+Each room below declares the settings it takes by itself; what stands here belongs to `config`, `ops` and `daemon`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from replicad.net.addresses import Address
+
+PEER_PORT = 7722
+API_PORT = 7723
+
+DEFAULT_LISTEN = Address("0.0.0.0", PEER_PORT)  # noqa: S104  (peers prove themselves by key)
+DEFAULT_API = Address("127.0.0.1", API_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSettings:
+    """`name` is None where neither the configuration nor the home says one yet."""
+
+    home: Path
+    name: str | None = None
+    listen: Address = DEFAULT_LISTEN
+    advertise: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    listen: Address = DEFAULT_API
+    token_file: Path | None = None
+    """None: `api.token` in the home."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """A declared group: who knows the secret is a member of it."""
+
+    name: str
+    secret_file: Path
+    seeds: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSettings:
+    """A declared folder that this member keeps."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    member: MemberSettings
+    api: ApiSettings = field(default_factory=ApiSettings)
+    group: GroupSettings | None = None
+    folders: tuple[FolderSettings, ...] = ()
+    log: LogSettings = field(default_factory=LogSettings)
