@@ -1,0 +1,195 @@
+"""The bookkeeping that a commit may carry beside a draft, as values, and what is read back of it.
+
+`Catalog.commit` applies changes in the order given, after the draft, in the same transaction. `*_id` are numbers from
+`Catalog.new_id`, so the caller knows them before anything is stored.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from replicad.core.ids import MemberId, ReplicaId, Uid
+
+CONFLICT_AND_DELETED, PRE_EXISTING = "ConflictAndDeleted", "PreExisting"
+"""Stores of preserved files."""
+OWN_META_PREFIX = "catalog."
+"""Keys of `meta` that only the catalog itself writes."""
+
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """Base of the values here."""
+
+
+# -- what is stored
+
+
+class Series(Value, frozen=True, gc=False):
+    """How far this member has read the catalog `replica` of a peer: `position` is w, `head` the highest head taken."""
+
+    member: MemberId
+    replica: ReplicaId
+    position: int
+    head: int
+
+
+class Peer(Value, frozen=True, gc=False):
+    """What is kept of a member met. `session`, `session_mark`: of the last session that both sides have confirmed;
+    `next_*`: the one offered and not yet confirmed (0 and b"": none). `status`: its last one, b"" if none was heard.
+    """
+
+    member: MemberId
+    status: bytes = b""
+    session: int = 0
+    session_mark: bytes = b""
+    next_session: int = 0
+    next_session_mark: bytes = b""
+    last_seen_ms: int | None = None
+
+
+class Intent(Value, frozen=True, gc=False):
+    """What is about to be done to the tree (rule 8)."""
+
+    intent_id: int
+    blob: bytes
+
+
+class Preserved(Value, frozen=True, gc=False):
+    """A file kept for an operator. `uid` is None for what was no object; `replica` wrote the version, None: unknown."""
+
+    preserved_id: int
+    store: str
+    path: bytes
+    kind: int
+    size: int
+    digest: bytes
+    uid: Uid | None
+    replica: ReplicaId | None
+    when_ms: int
+    why: str
+    stored_name: bytes
+
+
+class Out(Value, frozen=True, gc=False):
+    """What was lifted out of the tree, and lies in staging until quiet (I3)."""
+
+    out_id: int
+    staging_name: bytes
+    blob: bytes
+    due_ms: int
+
+
+class Manifest(Value, frozen=True, gc=False):
+    """`digest` and `size` are of the file."""
+
+    digest: bytes
+    blob: bytes
+    size: int
+
+
+class Invitation(Value, frozen=True, gc=False):
+    token_id: bytes
+    blob: bytes
+    uses_left: int
+    expires_ms: int
+
+
+# -- changes
+
+
+class SetSeries(Value, frozen=True, gc=False):
+    series: Series
+
+
+class SetPeer(Value, frozen=True, gc=False):
+    """Whole; take `Catalog.peer` and replace what changes."""
+
+    peer: Peer
+
+
+class AddIntents(Value, frozen=True, gc=False):
+    intents: tuple[Intent, ...]
+
+
+class ClearIntents(Value, frozen=True, gc=False):
+    intent_ids: tuple[int, ...]
+
+
+class AddPreserved(Value, frozen=True, gc=False):
+    preserved: Preserved
+
+
+class RemovePreserved(Value, frozen=True, gc=False):
+    preserved_ids: tuple[int, ...]
+
+
+class AddOut(Value, frozen=True, gc=False):
+    out: Out
+
+
+class RemoveOut(Value, frozen=True, gc=False):
+    out_ids: tuple[int, ...]
+
+
+class PutManifest(Value, frozen=True, gc=False):
+    """One that is there already stays: the digest names it."""
+
+    manifest: Manifest
+
+
+class RemoveManifests(Value, frozen=True, gc=False):
+    digests: tuple[bytes, ...]
+
+
+class SetMeta(Value, frozen=True, gc=False):
+    """`value` None removes the key. Keys under OWN_META_PREFIX are refused."""
+
+    key: str
+    value: bytes | None
+
+
+class SetReplicaOwner(Value, frozen=True, gc=False):
+    replica: ReplicaId
+    member: MemberId
+
+
+class RenewReplica(Value, frozen=True, gc=False):
+    """From the next commit on, changes are made under `replica`, which must never have been seen; its counter is 0."""
+
+    replica: ReplicaId
+
+
+class PutInvitation(Value, frozen=True, gc=False):
+    invitation: Invitation
+
+
+class TakeInvitation(Value, frozen=True, gc=False):
+    """One use of an invitation that is there and has not expired by the commit's `now_ms`; the last one removes it.
+
+    The caller has looked (`Catalog.invitation`) in the same step; otherwise it is a bug, and an assertion.
+    """
+
+    token_id: bytes
+
+
+class RemoveInvitation(Value, frozen=True, gc=False):
+    token_id: bytes
+
+
+Change = (
+    SetSeries
+    | SetPeer
+    | AddIntents
+    | ClearIntents
+    | AddPreserved
+    | RemovePreserved
+    | AddOut
+    | RemoveOut
+    | PutManifest
+    | RemoveManifests
+    | SetMeta
+    | SetReplicaOwner
+    | RenewReplica
+    | PutInvitation
+    | TakeInvitation
+    | RemoveInvitation
+)

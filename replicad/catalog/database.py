@@ -1,0 +1,130 @@
+"""Connections to SQLite: how a catalog's file is opened, checked, and how errors come out.
+
+A database is opened only in `open_file` and `MemoryDatabase`, so every connection has the same settings. The driver's
+own transaction handling is off (`isolation_level=None`): `store.Catalog` says BEGIN, COMMIT and ROLLBACK itself, and
+without them nothing is ever begun behind its back.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from replicad.errors import CatalogError
+
+CACHE_KIB = 16 * 1024
+"""SQLite's page cache per connection: the inner pages of a million objects' indexes; 50 folders stay under 1 GiB."""
+WAL_KEPT_BYTES = 64 * 1024 * 1024
+"""The log is cut back to this after a checkpoint; one large commit may make it longer for a while."""
+BUSY_MS = 5_000
+"""Nothing but an operator's own sqlite3 can hold the lock; longer than that is an error worth telling."""
+STATEMENTS_KEPT = 256
+"""Compiled statements kept per connection: more than this package has, updates by changed columns included."""
+FILE_MODE = 0o600
+"""A catalog holds invitations."""
+
+
+def catalog_error(where: object, error: Exception) -> CatalogError:
+    return CatalogError(f"the catalog {where} cannot be used: {error}")
+
+
+@contextmanager
+def converted(where: object) -> Iterator[None]:
+    """SQLite's errors come out as CatalogError; a broken constraint or a misuse is our own bug and stays as it is."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise catalog_error(where, error) from error
+
+
+class MemoryDatabase:
+    """A database in memory that outlives the catalogs opened on it, as a file outlives a process.
+
+    A crash is to drop the catalog and open another on the same database: what was not committed is rolled back.
+    Reading from other threads is not separated from the writer's transaction here.
+    """
+
+    def __init__(self) -> None:
+        self.connection = _connect(":memory:")
+        self.connection.execute("PRAGMA foreign_keys = OFF")
+
+    def copy(self) -> MemoryDatabase:
+        """What a backup at this instant holds: the last commit."""
+        assert not self.connection.in_transaction, "a copy is of a committed state"
+        other = MemoryDatabase()
+        self.connection.backup(other.connection)
+        return other
+
+    def fill_from(self, other: MemoryDatabase) -> None:
+        """Become a copy of `other`."""
+        other.connection.backup(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """The writer's connection to the file at `path`, made if it is not there. Raises CatalogError."""
+    with converted(path):
+        unclean = path.with_name(path.name + "-wal").exists()
+        _make(path)
+        connection = _connect(str(path), own_thread=True)
+    try:
+        with converted(path):
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            if unclean:
+                _check(path, connection)
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise CatalogError(
+                    f"the catalog {path} cannot have a write-ahead log here: put the home on a local disk"
+                )
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection of the calling thread that cannot write, inside a transaction: one snapshot. Raises CatalogError."""
+    with converted(path):
+        connection = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, own_thread=True)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute("BEGIN")
+    return connection
+
+
+def _connect(database: str, *, uri: bool = False, own_thread: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database, isolation_level=None, check_same_thread=own_thread, cached_statements=STATEMENTS_KEPT, uri=uri
+    )
+
+
+def _make(path: Path) -> None:
+    """Create the file for its owner alone; its entry in the directory is durable before anything is built on it."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
+    except FileExistsError:
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    with closing(connection.execute("PRAGMA quick_check(1)")) as cursor:
+        verdict = cursor.fetchone()[0]
+    if verdict != "ok":
+        line = " ".join(str(verdict).split())
+        raise CatalogError(f"the catalog {path} is corrupt ({line}): restore it, or move it away to begin a new one")

@@ -1,0 +1,196 @@
+"""Storing a draft: inside the transaction of a commit, from the rows that are there to the rows that are to be.
+
+Only columns that differ are written: an index whose columns stay is not touched. Sums and counts follow from each pair
+of rows, so they are right whatever the draft did.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, update
+
+from replicad.catalog.lookups import Replicas
+from replicad.catalog.prepared import among, padded, prepared, prepared_many
+from replicad.catalog.rows import NodeRow, ObjectRow, Pending, node_row, object_row
+from replicad.catalog.schema import NODE, OBJECT
+from replicad.catalog.summary import Summary
+from replicad.core.draft import Draft
+from replicad.core.ids import Uid
+from replicad.core.view import Node, NodeId
+
+_OBJECT_COLUMNS = ObjectRow._fields
+_NODE_COLUMNS = NodeRow._fields
+
+_OLD_OBJECTS = prepared_many(
+    select(OBJECT.c.no, *(OBJECT.c[name] for name in _OBJECT_COLUMNS)).where(among(OBJECT.c.uid))
+)
+_OLD_NODES = prepared_many(select(NODE).where(among(NODE.c.id)))
+_INSERT_OBJECT = prepared(insert(OBJECT).values({name: bindparam(name) for name in _OBJECT_COLUMNS}), *_OBJECT_COLUMNS)
+_INSERT_NODE = prepared(insert(NODE).values({name: bindparam(name) for name in _NODE_COLUMNS}), *_NODE_COLUMNS)
+_DELETE_OBJECT = prepared(delete(OBJECT).where(OBJECT.c.no == bindparam("no_")), "no_")
+_DELETE_NODE = prepared(delete(NODE).where(NODE.c.id == bindparam("id_")), "id_")
+
+Columns = tuple[int, ...]
+"""Indexes into a row."""
+
+
+class Written(NamedTuple):
+    """`installed`, `missing`: (replica number, counter) that left and that entered what is not installed."""
+
+    summary: Summary
+    installed: list[tuple[int, int]]
+    missing: list[tuple[int, int]]
+
+
+class _Pair(NamedTuple):
+    """One object before and after; None: not in the catalog."""
+
+    no: int | None
+    old: ObjectRow | None
+    new: ObjectRow | None
+
+
+def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas: Replicas, now_ms: int) -> Written:
+    """Store the objects and entries of `draft`; returns the summary that is to be stored. `summary.commits` is that of
+    this commit already.
+    """
+    assert draft.replica == summary.replica, "a draft allocated under another replica id"
+    assert draft.counter >= summary.counter, "a draft over an older state"
+    assert draft.known.last(draft.replica) >= draft.counter, "a CN was allocated that is not known"
+    pairs, head = _pairs(db, draft, summary.head, replicas, (summary.commits, now_ms))
+    _write_objects(db, pairs)
+    _write_nodes(db, draft.nodes, replicas)
+    installed: list[tuple[int, int]] = []
+    missing: list[tuple[int, int]] = []
+    for pair in pairs:
+        before = pair.old.missing() if pair.old is not None else ()
+        after = pair.new.missing() if pair.new is not None else ()
+        if before != after:
+            installed.extend(before)
+            missing.extend(after)
+    return Written(
+        msgspec.structs.replace(
+            summary,
+            counter=draft.counter,
+            head=head,
+            digest=draft.digest,
+            known=draft.known,
+            next_node=draft.next_node,
+            objects=summary.objects + sum(_sign(pair, "live") for pair in pairs),
+            bytes=summary.bytes + sum(_sign(pair, "size") for pair in pairs),
+            pending_objects=summary.pending_objects + sum(_pending(pair.new) - _pending(pair.old) for pair in pairs),
+            pending_bytes=summary.pending_bytes + sum(_sign(pair, "pending_bytes") for pair in pairs),
+        ),
+        installed,
+        missing,
+    )
+
+
+def _sign(pair: _Pair, what: str) -> int:
+    after: int = getattr(pair.new, what) if pair.new is not None else 0
+    before: int = getattr(pair.old, what) if pair.old is not None else 0
+    return after - before
+
+
+def _pending(row: ObjectRow | None) -> bool:
+    return row is not None and row.pending_commit is not None
+
+
+def _since(old: ObjectRow | None, now: Pending) -> Pending:
+    """Since when it waits: as before, if it did."""
+    if old is None or old.pending_commit is None or old.pending_since_ms is None:
+        return now
+    return old.pending_commit, old.pending_since_ms
+
+
+def _pairs(
+    db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, now: Pending
+) -> tuple[list[_Pair], int]:
+    """Every object of the draft before and after, and the new head. Positions follow the draft's order."""
+    positions = {uid: head + index for index, uid in enumerate(draft.stored, 1)}
+    there = _old_objects(db, [*draft.states, *draft.dropped])
+    pairs = []
+    for uid, state in draft.states.items():
+        no, old = there.get(uid, (None, None))
+        position = positions.get(uid)
+        assert position is not None or old is not None, "a new object is not among those to be stored"
+        since = _since(old, now) if state.pending else None
+        if position is not None:
+            new = object_row(state, replicas, position, now[1], since)
+        else:
+            assert old is not None
+            new = object_row(state, replicas, old.position, old.stored_ms, since)
+            assert new.place_raw == old.place_raw, "a place changed unnoticed"
+            assert new.content_raw == old.content_raw, "a content changed unnoticed"
+        pairs.append(_Pair(no, old, new))
+    pairs.extend(_Pair(*there[uid], None) for uid in draft.dropped if uid in there)
+    return pairs, head + len(positions)
+
+
+def _old_objects(db: sqlite3.Connection, uids: list[Uid]) -> dict[Uid, tuple[int, ObjectRow]]:
+    return {
+        row[1]: (row[0], ObjectRow._make(row[1:])) for keys in padded(uids) for row in db.execute(_OLD_OBJECTS, keys)
+    }
+
+
+def _write_objects(db: sqlite3.Connection, pairs: list[_Pair]) -> None:
+    # A position is unique and never given twice, so no order of these statements can collide.
+    db.executemany(_DELETE_OBJECT, [(pair.no,) for pair in pairs if pair.new is None])
+    db.executemany(_INSERT_OBJECT, [pair.new for pair in pairs if pair.old is None and pair.new is not None])
+    updates = ((pair.no, pair.old, pair.new) for pair in pairs if pair.old is not None and pair.new is not None)
+    _update(db, "object", updates)
+
+
+def _write_nodes(db: sqlite3.Connection, nodes: Mapping[NodeId, Node | None], replicas: Replicas) -> None:
+    """Entries that change their name go out before they come in: two that swap names would meet in the unique index."""
+    there = {row[0]: NodeRow._make(row) for keys in padded(list(nodes)) for row in db.execute(_OLD_NODES, keys)}
+    leaving: list[tuple[int]] = []
+    coming: list[NodeRow] = []
+    staying: list[tuple[int, NodeRow, NodeRow]] = []
+    for node_id, node in nodes.items():
+        old = there.get(node_id)
+        new = node_row(node, replicas) if node is not None else None
+        if old is not None and new is not None and (old.parent, old.name) == (new.parent, new.name):
+            staying.append((node_id, old, new))
+            continue
+        if old is not None:
+            leaving.append((node_id,))
+        if new is not None:
+            coming.append(new)
+    db.executemany(_DELETE_NODE, leaving)
+    db.executemany(_INSERT_NODE, coming)
+    _update(db, "node", staying)
+
+
+def _update(
+    db: sqlite3.Connection, table: str, rows: Iterable[tuple[int | None, tuple[object, ...], tuple[object, ...]]]
+) -> None:
+    """Of (key, old row, new row): write what differs, one statement for all rows in which the same columns do."""
+    same_columns: dict[Columns, list[tuple[object, ...]]] = {}
+    for key, old, new in rows:
+        columns = tuple([index for index, (was, is_) in enumerate(zip(old, new, strict=True)) if was != is_])
+        if columns:
+            values = itemgetter(*columns)(new) if len(columns) > 1 else (new[columns[0]],)
+            same_columns.setdefault(columns, []).append((*values, key))
+    for columns, parameters in same_columns.items():
+        db.executemany(_update_sql(table, columns), parameters)
+
+
+_UPDATES_KEPT = 128
+"""Sets of columns that change together: a few dozen occur."""
+
+
+@lru_cache(_UPDATES_KEPT)
+def _update_sql(table: str, columns: Columns) -> str:
+    target: Table = {"object": OBJECT, "node": NODE}[table]
+    names = [(_OBJECT_COLUMNS if table == "object" else _NODE_COLUMNS)[index] for index in columns]
+    key: ColumnElement[int] = OBJECT.c.no if table == "object" else NODE.c.id
+    # SQLAlchemy orders SET by the table's columns, which is the order of `columns`.
+    statement = update(target).values({name: bindparam(f"{name}_") for name in names})
+    return prepared(statement.where(key == bindparam("key_")), *(f"{name}_" for name in names), "key_")

@@ -1,0 +1,227 @@
+"""Bookkeeping beside the objects: series, peers, intents, preserved files, what was lifted out, manifests, invitations.
+
+`apply` writes one change inside the transaction of a commit. `Ledger` reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy import Table, bindparam, delete, func, literal_column, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from replicad.catalog import changes as c
+from replicad.catalog.lookups import Lookups, Replicas
+from replicad.catalog.prepared import at_most, prepared
+from replicad.catalog.rows import SIZE_MAX
+from replicad.catalog.schema import INTENT, INVITATION, MANIFEST, OUT, PEER, PRESERVED, SERIES
+from replicad.catalog.summary import ONE_META, PUT_META, REMOVE_META, Summary
+from replicad.core.ids import MemberId, ReplicaId
+
+
+def _columns(table: Table) -> tuple[str, ...]:
+    """Those that a value has; `no` is the row number where the key is not a number."""
+    return tuple(column.name for column in table.c if column.name != "no")
+
+
+def _put(table: Table, *, key: tuple[str, ...] = ()) -> str:
+    """Insert a row; with `key`, in the place of the one that has that key."""
+    names = _columns(table)
+    statement = insert(table).values({name: bindparam(name) for name in names})
+    if key:
+        rest = {name: statement.excluded[name] for name in names if name not in key}
+        statement = statement.on_conflict_do_update(index_elements=list(key), set_=rest)
+    return prepared(statement, *names)
+
+
+def _remove(table: Table, key: str) -> str:
+    return prepared(delete(table).where(table.c[key] == bindparam("key_")), "key_")
+
+
+def _all(table: Table, *order: str) -> str:
+    columns = [table.c[name] for name in _columns(table)]
+    return prepared(select(*columns).order_by(*(table.c[name] for name in order)))
+
+
+def _one(table: Table, key: str) -> str:
+    columns = [table.c[name] for name in _columns(table)]
+    return prepared(select(*columns).where(table.c[key] == bindparam("key_")), "key_")
+
+
+_PUT_SERIES = _put(SERIES, key=("member", "replica"))
+_PUT_PEER = _put(PEER, key=("member",))
+_ADD_INTENT, _CLEAR_INTENT = _put(INTENT), _remove(INTENT, "id")
+_ADD_PRESERVED, _REMOVE_PRESERVED = _put(PRESERVED), _remove(PRESERVED, "id")
+_ADD_OUT, _REMOVE_OUT = _put(OUT), _remove(OUT, "id")
+_PUT_MANIFEST = prepared(
+    insert(MANIFEST).values({name: bindparam(name) for name in _columns(MANIFEST)}).on_conflict_do_nothing(),
+    *_columns(MANIFEST),
+)
+_REMOVE_MANIFEST = _remove(MANIFEST, "digest")
+_PUT_INVITATION = _put(INVITATION, key=("token_id",))
+_REMOVE_INVITATION = _remove(INVITATION, "token_id")
+_USE_INVITATION = prepared(
+    update(INVITATION).values(uses_left=bindparam("uses_left_")).where(INVITATION.c.token_id == bindparam("token_id_")),
+    "uses_left_",
+    "token_id_",
+)
+
+_SERIES_OF = _one(SERIES, "member")
+_ALL_PEERS, _ONE_PEER = _all(PEER, "member"), _one(PEER, "member")
+_ALL_INTENTS = _all(INTENT, "id")
+_ONE_MANIFEST = _one(MANIFEST, "digest")
+_ALL_INVITATIONS, _ONE_INVITATION = _all(INVITATION, "token_id"), _one(INVITATION, "token_id")
+_PRESERVED = prepared(
+    at_most(select(PRESERVED).where(PRESERVED.c.id > bindparam("after_")).order_by(PRESERVED.c.id)),
+    "after_",
+    "limit_",
+)
+_ONE_PRESERVED = _one(PRESERVED, "id")
+_PRESERVED_TALLY = prepared(
+    select(func.count(), func.coalesce(func.sum(PRESERVED.c.size), literal_column("0"))).where(
+        PRESERVED.c.store == bindparam("store_")
+    ),
+    "store_",
+)
+_OUTS = prepared(
+    at_most(select(OUT).where(OUT.c.due_ms <= bindparam("due_ms_")).order_by(OUT.c.due_ms, OUT.c.id)),
+    "due_ms_",
+    "limit_",
+)
+
+
+def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: Replicas, now_ms: int) -> Summary:
+    """Write one change; returns the summary, which RenewReplica alters."""
+    match change:
+        case c.SetSeries(series):
+            number = replicas.number(series.replica)
+            db.execute(_PUT_SERIES, (series.member, number, series.position, series.head))
+        case c.SetPeer(peer):
+            db.execute(_PUT_PEER, msgspec.structs.astuple(peer))
+        case c.AddIntents(intents):
+            db.executemany(_ADD_INTENT, [msgspec.structs.astuple(intent) for intent in intents])
+        case c.ClearIntents(ids):
+            db.executemany(_CLEAR_INTENT, [(key,) for key in ids])
+        case c.AddPreserved(kept):
+            number_or_none = None if kept.replica is None else replicas.number(kept.replica)
+            size = min(kept.size, SIZE_MAX)
+            row = msgspec.structs.replace(kept, replica=number_or_none, size=size)
+            db.execute(_ADD_PRESERVED, msgspec.structs.astuple(row))
+        case c.RemovePreserved(ids):
+            db.executemany(_REMOVE_PRESERVED, [(key,) for key in ids])
+        case c.AddOut(out):
+            db.execute(_ADD_OUT, msgspec.structs.astuple(out))
+        case c.RemoveOut(ids):
+            db.executemany(_REMOVE_OUT, [(key,) for key in ids])
+        case c.PutManifest(manifest):
+            db.execute(_PUT_MANIFEST, msgspec.structs.astuple(manifest))
+        case c.RemoveManifests(digests):
+            db.executemany(_REMOVE_MANIFEST, [(key,) for key in digests])
+        case c.SetReplicaOwner(replica, member):
+            replicas.set_owner(replica, member)
+        case c.SetMeta(key, value):
+            _set_meta(db, key, value)
+        case c.RenewReplica(replica):
+            return _renew(summary, replica, replicas)
+        case c.PutInvitation() | c.TakeInvitation() | c.RemoveInvitation():
+            _change_invitation(db, change, now_ms)
+    return summary
+
+
+def _set_meta(db: sqlite3.Connection, key: str, value: bytes | None) -> None:
+    assert not key.startswith(c.OWN_META_PREFIX), "an entry that only the catalog itself writes"
+    if value is None:
+        db.execute(REMOVE_META, (key,))
+    else:
+        db.execute(PUT_META, (key, value))
+
+
+def _renew(summary: Summary, replica: ReplicaId, replicas: Replicas) -> Summary:
+    """I5: an id that was ever seen here, by whomever, is not taken."""
+    assert replicas.number_if_seen(replica) is None, "a replica id that was seen before"
+    assert not summary.known.last(replica), "a replica id that was seen before"
+    replicas.number(replica)
+    return msgspec.structs.replace(summary, replica=replica, counter=0)
+
+
+def _change_invitation(
+    db: sqlite3.Connection, change: c.PutInvitation | c.TakeInvitation | c.RemoveInvitation, now_ms: int
+) -> None:
+    if isinstance(change, c.PutInvitation):
+        db.execute(_PUT_INVITATION, msgspec.structs.astuple(change.invitation))
+        return
+    if isinstance(change, c.TakeInvitation):
+        row = db.execute(_ONE_INVITATION, (change.token_id,)).fetchone()
+        assert row is not None, "an invitation is taken that is not there"
+        found = c.Invitation(*row)
+        assert now_ms < found.expires_ms, "an invitation is taken that has expired"
+        if found.uses_left > 1:
+            db.execute(_USE_INVITATION, (found.uses_left - 1, change.token_id))
+            return
+    db.execute(_REMOVE_INVITATION, (change.token_id,))
+
+
+class Ledger(Lookups):
+    """Reads the bookkeeping. All lists are in the order of their key."""
+
+    def series(self, member: MemberId) -> Sequence[c.Series]:
+        """Of each of the member's catalogs that was ever read, by rising replica id."""
+        rows = self._rows(_SERIES_OF, member)
+        found = [c.Series(row[0], self._replicas.replica(row[1]), row[2], row[3]) for row in rows]
+        return sorted(found, key=lambda series: series.replica)
+
+    def peer(self, member: MemberId) -> c.Peer | None:
+        rows = self._rows(_ONE_PEER, member)
+        return c.Peer(*rows[0]) if rows else None
+
+    def peers(self) -> Sequence[c.Peer]:
+        return [c.Peer(*row) for row in self._rows(_ALL_PEERS)]
+
+    def intents(self) -> Sequence[c.Intent]:
+        return [c.Intent(*row) for row in self._rows(_ALL_INTENTS)]
+
+    def preserved(self, limit: int, after: int = 0) -> Sequence[c.Preserved]:
+        """At most `limit` of those whose id is greater than `after`."""
+        return [self._preserved(row) for row in self._rows(_PRESERVED, after, limit)]
+
+    def preserved_file(self, preserved_id: int) -> c.Preserved | None:
+        rows = self._rows(_ONE_PRESERVED, preserved_id)
+        return self._preserved(rows[0]) if rows else None
+
+    def preserved_tally(self, store: str) -> tuple[int, int]:
+        """(files, bytes) in one store."""
+        (row,) = self._rows(_PRESERVED_TALLY, store)
+        return row[0], row[1]
+
+    def outs(self, due_ms: int, limit: int = 1_000) -> Sequence[c.Out]:
+        """At most `limit` of those due at `due_ms` or before, the first due first."""
+        return [c.Out(*row) for row in self._rows(_OUTS, due_ms, limit)]
+
+    def manifest(self, digest: bytes) -> c.Manifest | None:
+        rows = self._rows(_ONE_MANIFEST, digest)
+        return c.Manifest(*rows[0]) if rows else None
+
+    def invitation(self, token_id: bytes) -> c.Invitation | None:
+        rows = self._rows(_ONE_INVITATION, token_id)
+        return c.Invitation(*rows[0]) if rows else None
+
+    def invitations(self) -> Sequence[c.Invitation]:
+        return [c.Invitation(*row) for row in self._rows(_ALL_INVITATIONS)]
+
+    def meta(self, key: str) -> bytes | None:
+        rows = self._rows(ONE_META, key)
+        return rows[0][0] if rows else None
+
+    def replica_owner(self, replica: ReplicaId) -> MemberId | None:
+        return self._replicas.owners.get(replica)
+
+    def replicas(self) -> Mapping[ReplicaId, MemberId | None]:
+        """Every replica id seen, with its member where that is known."""
+        return dict(self._replicas.owners)
+
+    def _preserved(self, row: tuple[object, ...]) -> c.Preserved:
+        found = c.Preserved(*row)  # type: ignore[arg-type]  # the columns, in their order
+        number = found.replica
+        return found if number is None else msgspec.structs.replace(found, replica=self._replicas.replica(number))

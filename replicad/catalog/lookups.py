@@ -1,0 +1,225 @@
+"""`core.view.View` over a connection: one statement a lookup, each served by the index that docs/catalog.md names."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import bindparam, insert, literal_column, select, update
+
+from replicad.catalog.database import catalog_error
+from replicad.catalog.prepared import among, at_most, padded, prepared, prepared_many
+from replicad.catalog.rows import STATE_COLUMNS, node_value, object_state, signed
+from replicad.catalog.schema import NODE, OBJECT, REPLICA
+from replicad.catalog.summary import Summary
+from replicad.core.cnset import CNSet
+from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
+from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState
+
+Parameter = bytes | int | str | None
+
+_STATE = select(*(OBJECT.c[name] for name in STATE_COLUMNS))
+_ONE_OBJECT = prepared(_STATE.where(OBJECT.c.uid == bindparam("uid_")), "uid_")
+_MANY_OBJECTS = prepared_many(_STATE.where(among(OBJECT.c.uid)))
+_UIDS = select(OBJECT.c.uid).order_by(OBJECT.c.uid)
+_NAMED = prepared(
+    _UIDS.where(OBJECT.c.parent == bindparam("parent_"), OBJECT.c.name == bindparam("name_")), "parent_", "name_"
+)
+_CHILDREN = prepared(_UIDS.where(OBJECT.c.parent == bindparam("parent_")), "parent_")
+_PRESENT = OBJECT.c.present == literal_column("1")
+_PRESENT_NAMED = prepared(
+    _UIDS.where(OBJECT.c.parent == bindparam("parent_"), OBJECT.c.name == bindparam("name_"), _PRESENT),
+    "parent_",
+    "name_",
+)
+_PRESENT_CHILDREN = prepared(
+    at_most(_UIDS.where(OBJECT.c.parent == bindparam("parent_"), _PRESENT)), "parent_", "limit_"
+)
+_CUT_INTO = prepared(_UIDS.where(OBJECT.c.cut_parent == bindparam("parent_")), "parent_")
+# A partial index is used only where the statement says the index's own condition.
+_CUTS = prepared(_UIDS.where(OBJECT.c.cut_parent.is_not(None)))
+_GROUP = prepared(_UIDS.where(OBJECT.c.group_uid == bindparam("group_")), "group_")
+_AT_NODE = prepared(_UIDS.where(OBJECT.c.node == bindparam("node_")), "node_")
+_BENEATH = prepared(_UIDS.where(OBJECT.c.beneath == bindparam("node_")), "node_")
+_PENDING = prepared(
+    at_most(
+        select(OBJECT.c.uid).where(OBJECT.c.pending_commit.is_not(None)).order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
+    ),
+    "limit_",
+)
+
+_NODE = select(NODE)
+_ONE_NODE = prepared(_NODE.where(NODE.c.id == bindparam("id_")), "id_")
+_NODE_AT = prepared(
+    _NODE.where(NODE.c.parent == bindparam("parent_"), NODE.c.name == bindparam("name_")), "parent_", "name_"
+)
+_NODES_IN = prepared(_NODE.where(NODE.c.parent == bindparam("parent_")).order_by(NODE.c.name), "parent_")
+_BY_INODE = prepared(_NODE.where(NODE.c.inode == bindparam("inode_")).order_by(NODE.c.id), "inode_")
+
+_REPLICAS = prepared(select(REPLICA.c.no, REPLICA.c.id, REPLICA.c.member))
+_NEW_REPLICA = prepared(
+    insert(REPLICA).values(no=bindparam("no"), id=bindparam("id"), member=bindparam("member")), "no", "id", "member"
+)
+_OWNER = prepared(
+    update(REPLICA).values(member=bindparam("member_")).where(REPLICA.c.no == bindparam("no_")), "member_", "no_"
+)
+
+
+class Replicas:
+    """The replica ids seen, with their short numbers and owners: all of table `replica`, in memory.
+
+    Small: old replica ids are few per member (DESIGN section 3). `number` and `set_owner` write, so they are for the
+    transaction of a commit; when that fails, the whole is loaded again.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._numbers: dict[ReplicaId, int] = {}
+        self._ids: dict[int, ReplicaId] = {}
+        self.owners: dict[ReplicaId, MemberId | None] = {}
+        for no, raw, member in db.execute(_REPLICAS):
+            self._enter(no, int.from_bytes(raw, "big"), member)
+
+    def number(self, replica: ReplicaId) -> int:
+        return self._numbers.get(replica) or self._add(replica, None)
+
+    def number_if_seen(self, replica: ReplicaId) -> int | None:
+        return self._numbers.get(replica)
+
+    def replica(self, number: int) -> ReplicaId:
+        return self._ids[number]
+
+    def set_owner(self, replica: ReplicaId, member: MemberId) -> None:
+        no = self._numbers.get(replica)
+        if no is None:
+            self._add(replica, member)
+        elif self.owners[replica] != member:
+            self._db.execute(_OWNER, (member, no))
+            self.owners[replica] = member
+
+    def _add(self, replica: ReplicaId, member: MemberId | None) -> int:
+        no = len(self._ids) + 1
+        self._db.execute(_NEW_REPLICA, (no, replica.to_bytes(8, "big"), member))
+        self._enter(no, replica, member)
+        return no
+
+    def _enter(self, no: int, replica: ReplicaId, member: MemberId | None) -> None:
+        self._numbers[replica] = no
+        self._ids[no] = replica
+        self.owners[replica] = member
+
+
+class Lookups:
+    """Implements View. Subclasses set `_db`, `_where` (for messages), `_summary` and `_replicas`."""
+
+    _db: sqlite3.Connection
+    _where: Path | str
+    _summary: Summary
+    _replicas: Replicas
+
+    def _rows(self, sql: str, *parameters: Parameter) -> list[tuple[Any, ...]]:
+        """All rows, so no statement stays open behind a commit."""
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.ProgrammingError:
+            raise  # a misuse: our own bug
+        except sqlite3.Error as error:
+            raise catalog_error(self._where, error) from error
+
+    @property
+    def folder(self) -> FolderId:
+        return self._summary.folder
+
+    @property
+    def replica(self) -> ReplicaId:
+        return self._summary.replica
+
+    @property
+    def counter(self) -> int:
+        return self._summary.counter
+
+    @property
+    def known(self) -> CNSet:
+        return self._summary.known
+
+    @property
+    def digest(self) -> int:
+        return self._summary.digest
+
+    @property
+    def head(self) -> int:
+        return self._summary.head
+
+    @property
+    def next_node(self) -> NodeId:
+        return self._summary.next_node
+
+    # -- objects
+
+    def object(self, uid: Uid) -> ObjectState | None:
+        rows = self._rows(_ONE_OBJECT, uid)
+        return object_state(rows[0]) if rows else None
+
+    def objects(self, uids: Iterable[Uid]) -> Sequence[ObjectState]:
+        wanted = sorted(set(uids))
+        if len(wanted) == 1:
+            found = self.object(wanted[0])
+            return () if found is None else (found,)
+        rows = [row for keys in padded(wanted) for row in self._rows(_MANY_OBJECTS, *keys)]
+        return [object_state(row) for row in sorted(rows)]  # by uid, the first column; no two are equal
+
+    def named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return self._uids(_NAMED, parent, name)
+
+    def children(self, parent: Uid) -> Sequence[Uid]:
+        return self._uids(_CHILDREN, parent)
+
+    def present_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return self._uids(_PRESENT_NAMED, parent, name)
+
+    def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
+        return self._uids(_PRESENT_CHILDREN, parent, -1 if limit is None else limit)
+
+    def cut_into(self, parent: Uid) -> Sequence[Uid]:
+        return self._uids(_CUT_INTO, parent)
+
+    def cuts(self) -> Sequence[Uid]:
+        return self._uids(_CUTS)
+
+    def group_members(self, group: Uid) -> Sequence[Uid]:
+        return self._uids(_GROUP, group)
+
+    def pending(self, limit: int) -> Sequence[Uid]:
+        return self._uids(_PENDING, limit)
+
+    def uids_at(self, node: NodeId) -> Sequence[Uid]:
+        return (ROOT,) if node == ROOT_NODE else self._uids(_AT_NODE, node)
+
+    def hidden_at(self, node: NodeId) -> Sequence[Uid]:
+        return self._uids(_BENEATH, node)
+
+    def _uids(self, sql: str, *parameters: Parameter) -> Sequence[Uid]:
+        return [row[0] for row in self._rows(sql, *parameters)]
+
+    # -- entries of the disk
+
+    def node(self, node: NodeId) -> Node | None:
+        return self._one_node(_ONE_NODE, node)
+
+    def node_at(self, parent: NodeId, name: bytes) -> Node | None:
+        return self._one_node(_NODE_AT, parent, name)
+
+    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
+        return self._nodes(_NODES_IN, parent)
+
+    def node_by_inode(self, inode: int) -> Sequence[Node]:
+        return self._nodes(_BY_INODE, signed(inode))
+
+    def _one_node(self, sql: str, *parameters: Parameter) -> Node | None:
+        rows = self._rows(sql, *parameters)
+        return node_value(rows[0], self._replicas) if rows else None
+
+    def _nodes(self, sql: str, *parameters: Parameter) -> Sequence[Node]:
+        return [node_value(row, self._replicas) for row in self._rows(sql, *parameters)]

@@ -1,0 +1,54 @@
+"""Statements are written with SQLAlchemy Core, compiled once at import, and executed by the driver.
+
+So a statement cannot name a column that the schema has not, and a lookup costs microseconds: executing the same
+statement through a SQLAlchemy connection takes about ten times as long as SQLite needs to answer it. The driver keeps
+the compiled programs (`database.STATEMENTS_KEPT`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import BindParameter, Column, ColumnElement, Executable, Integer, Select, bindparam, literal_column
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.sql.compiler import SQLCompiler
+
+_DIALECT = dialect(paramstyle="qmark")
+
+MANY_KEYS = 128
+"""Keys in one statement that asks for many: more save little, and SQLite's parser and ours stay cheap."""
+
+_Key = TypeVar("_Key", int, bytes, str)
+
+
+def prepared(statement: Executable, *order: str) -> str:
+    """The statement's SQL. `order` names its parameters as they are to be bound; asserted, for a mix-up is silent."""
+    compiled = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+    assert isinstance(compiled, SQLCompiler)
+    found = tuple(compiled.positiontup or ())
+    assert found == order, f"the parameters are {found}, not {order}"
+    assert all(bind.required for bind in compiled.binds.values()), "a value is bound in the statement itself"
+    return str(compiled)
+
+
+def prepared_many(statement: Executable) -> str:
+    """A statement with one `among` and no other parameter; to be bound to a row that `padded` gives."""
+    return prepared(statement, *(f"key_{index}" for index in range(MANY_KEYS)))
+
+
+def at_most(statement: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """With a limit, bound as `limit_`. (SQLAlchemy would bind an offset of 0 too.)"""
+    return statement.limit(bindparam("limit_", type_=Integer)).offset(literal_column("0"))
+
+
+def among(column: Column[object]) -> ColumnElement[bool]:
+    binds: list[BindParameter[object]] = [bindparam(f"key_{index}") for index in range(MANY_KEYS)]
+    return column.in_(binds)
+
+
+def padded(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
+    """`keys` in rows of MANY_KEYS; the last row is filled up with its last key."""
+    for start in range(0, len(keys), MANY_KEYS):
+        part = list(keys[start : start + MANY_KEYS])
+        yield part + part[-1:] * (MANY_KEYS - len(part))

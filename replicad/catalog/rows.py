@@ -1,0 +1,206 @@
+"""Rows of `object` and `node`, to and from the core's values.
+
+An object's row is a function of its state, its position, and since when it is pending; so a commit finds what an update
+must write by comparing the row that is there with the row that is to be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from replicad.core.ids import REPLICA_MAX, Cn, ReplicaId, Uid
+from replicad.core.records import Stamp, open_record
+from replicad.core.view import Node, ObjectState
+from replicad.errors import CatalogError, ProtocolError
+
+SIZE_MAX = 2**62
+"""A larger size counts as this: `SUM(size >> 32)` and `SUM(size & 0xFFFFFFFF)` then hold for 2^31 objects."""
+
+_stamp_decoder = msgspec.msgpack.Decoder(Stamp)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+Pending = tuple[int, int]
+"""Since when: (commit, time in milliseconds)."""
+
+
+class Interning(Protocol):
+    """The short numbers of replica ids."""
+
+    def number(self, replica: ReplicaId) -> int:
+        """Makes one for an id that is new."""
+
+    def replica(self, number: int) -> ReplicaId: ...
+
+
+class ObjectRow(NamedTuple):
+    """The columns of `object` but `no`, in their order."""
+
+    uid: bytes
+    kind: int
+    parent: bytes | None
+    name: bytes | None
+    place_replica: int | None
+    place_counter: int | None
+    place_raw: bytes | None
+    content_replica: int | None
+    content_counter: int | None
+    content_raw: bytes | None
+    live: int
+    size: int
+    present: int
+    position: int
+    stored_ms: int
+    pending_commit: int | None
+    pending_since_ms: int | None
+    node: int | None
+    base_place_raw: bytes | None
+    base_content_raw: bytes | None
+    beneath: int | None
+    beneath_seen: bytes | None
+    cut_parent: bytes | None
+    cut_name: bytes | None
+    kept: int
+    group_uid: bytes | None
+
+    @property
+    def pending_bytes(self) -> int:
+        """Live content that is not installed yet."""
+        waits = self.pending_commit is not None and (self.node is None or self.base_content_raw is not None)
+        return self.size if waits else 0
+
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """(replica number, counter) of the registers that are known and not installed: docs/catalog.md."""
+        if self.pending_commit is None:
+            return ()
+        found = []
+        if self.place_counter is not None and (self.node is None or self.base_place_raw is not None):
+            found.append((self.place_replica, self.place_counter))
+        if self.content_counter is not None and (self.node is None or self.base_content_raw is not None):
+            found.append((self.content_replica, self.content_counter))
+        return tuple(found)  # type: ignore[arg-type]  # a CHECK says that both halves of a CN are there
+
+
+class NodeRow(NamedTuple):
+    """The columns of `node`, in their order."""
+
+    id: int
+    parent: int
+    name: bytes
+    kind: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    birth_ns: int
+    mode: int
+    shows_replica: int | None
+    shows_counter: int | None
+
+
+def object_row(
+    state: ObjectState, interning: Interning, position: int, stored_ms: int, pending: Pending | None
+) -> ObjectRow:
+    held = state.record
+    place, content = held.place, held.content
+    live = content is not None and content.gone is None
+    return ObjectRow(
+        held.uid,
+        held.kind,
+        place.parent if place is not None else None,
+        place.name if place is not None else None,
+        interning.number(place.replica) if place is not None else None,
+        place.counter if place is not None else None,
+        held.place_raw or None,
+        interning.number(content.replica) if content is not None else None,
+        content.counter if content is not None else None,
+        held.content_raw or None,
+        int(live),
+        min(max(content.size, 0), SIZE_MAX) if content is not None and live else 0,
+        int(state.present),
+        position,
+        stored_ms,
+        pending[0] if pending is not None else None,
+        pending[1] if pending is not None else None,
+        state.node,
+        state.base_place_raw or None,
+        state.base_content_raw or None,
+        state.beneath,
+        _encode(state.beneath_seen) if state.beneath_seen is not None else None,
+        state.cut[0] if state.cut is not None else None,
+        state.cut[1] if state.cut is not None else None,
+        int(state.kept),
+        state.group,
+    )
+
+
+STATE_COLUMNS = (
+    "uid",
+    "kind",
+    "place_raw",
+    "content_raw",
+    "node",
+    "base_place_raw",
+    "base_content_raw",
+    "beneath",
+    "beneath_seen",
+    "pending_commit",
+    "cut_parent",
+    "cut_name",
+    "kept",
+    "group_uid",
+    "position",
+)
+
+
+def object_state(row: tuple[Any, ...]) -> ObjectState:
+    """Of the STATE_COLUMNS. A register that cannot be read was not written by us: CatalogError."""
+    uid: Uid = row[0]
+    try:
+        held = open_record(uid, row[1], row[2] or b"", row[3] or b"")
+    except ProtocolError as error:
+        raise CatalogError(f"the catalog holds a record that cannot be read, {uid.hex()}: {error}") from error
+    return ObjectState(
+        record=held,
+        node=row[4],
+        base_place_raw=row[5] or b"",
+        base_content_raw=row[6] or b"",
+        beneath=row[7],
+        beneath_seen=None if row[8] is None else _stamp_decoder.decode(row[8]),
+        pending=row[9] is not None,
+        cut=None if row[10] is None else (row[10], row[11]),
+        kept=bool(row[12]),
+        group=row[13],
+        position=row[14],
+    )
+
+
+def signed(inode: int) -> int:
+    """SQLite has no unsigned numbers; some filesystems number beyond 2^63."""
+    return inode if inode < 2**63 else inode - 2**64
+
+
+def node_row(node: Node, interning: Interning) -> NodeRow:
+    shows = node.shows
+    return NodeRow(
+        node.id,
+        node.parent,
+        node.name,
+        node.kind,
+        signed(node.inode),
+        node.size,
+        node.mtime_ns,
+        node.ctime_ns,
+        node.birth_ns,
+        node.mode,
+        None if shows is None else interning.number(shows.replica),
+        None if shows is None else shows.counter,
+    )
+
+
+def node_value(row: tuple[Any, ...], interning: Interning) -> Node:
+    """Of a NodeRow."""
+    shows = None if row[10] is None else Cn(interning.replica(row[10]), row[11])
+    return Node(row[0], row[1], row[2], row[3], row[4] & REPLICA_MAX, row[5], row[6], row[7], row[8], row[9], shows)
