@@ -92,6 +92,7 @@ def _parent_is(view: View, parent: NodeId, directory: Uid) -> bool:
 
 
 def _settle_slot(draft: Draft, slot: Slot) -> None:
+    _settle_tenants(draft, slot)
     found = outcome(draft, slot)
     if found is None:
         return
@@ -104,6 +105,15 @@ def _settle_slot(draft: Draft, slot: Slot) -> None:
             content = state.record.content
             beneath, seen = node.id, content.rank if content is not None else None
         _store(draft, state, pending=state.node is not None, beneath=beneath, beneath_seen=seen)
+
+
+def _settle_tenants(draft: Draft, slot: Slot) -> None:
+    """What stands at the slot's path and is wanted nowhere any more, such as a directory that was kept."""
+    parent = directory_node(draft, slot.directory)
+    occupant = draft.node_at(parent.id, slot.name) if parent is not None else None
+    for uid in draft.uids_at(occupant.id) if occupant is not None else ():
+        if slot_of(draft, uid) is None:
+            _settle_absent(draft, uid)
 
 
 def _settle_winners(draft: Draft, slot: Slot, found: Outcome) -> Node | None:
@@ -156,12 +166,10 @@ def _shows(draft: Draft, node: Node, lead: ObjectState, found: Outcome) -> bool:
     assert wanted is not None
     if node.kind != found.kind:
         return False
-    if node.shows == wanted.cn:
-        return True
     if found.kind == DIRECTORY:
-        return wanted.gone is not None or node.mode == wanted.mode
+        return wanted.gone is not None or node.mode == wanted.mode or node.shows == wanted.cn
     shown = _shown_content(draft, node)
-    return shown is not None and same_content(found.kind, shown, wanted)
+    return node.shows == wanted.cn if shown is None else same_content(found.kind, shown, wanted)
 
 
 def _shown_content(draft: Draft, node: Node) -> Content | None:

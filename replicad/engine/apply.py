@@ -53,6 +53,8 @@ class Applied(msgspec.Struct):
     fresh: list[Uid] = msgspec.field(default_factory=list)
     """Objects whose file was changed a moment ago: to be planned again after acts.FRESH_NS."""
     troubles: list[tuple[Uid, FileTrouble]] = msgspec.field(default_factory=list)
+    touched: set[Uid] = msgspec.field(default_factory=set)
+    """Objects whose node or base changed."""
 
 
 class _Prepared(msgspec.Struct):
@@ -87,14 +89,13 @@ class Applier:
             self._catalog.commit(None, [AddIntents(rows)], now_ms=now_ms)
         draft = Draft(self._catalog)
         changes: list[Change] = [ClearIntents(tuple(row.intent_id for row in rows))] if rows else []
-        touched: set[Uid] = set()
         for one in prepared:
-            self._execute(one, draft, changes, touched, applied, now_ms)
+            self._execute(one, draft, changes, applied, now_ms)
         if not applied.done and not changes:
             return applied
         if any(step.kind != StepKind.DETACH for step in applied.done) or len(changes) > 1:
             self._fs.sync_all()
-        settle(draft, (), touched)
+        settle(draft, (), applied.touched)
         self._catalog.commit(draft, changes, now_ms=now_ms)
         return applied
 
@@ -153,7 +154,6 @@ class Applier:
         one: _Prepared,
         draft: Draft,
         changes: list[Change],
-        touched: set[Uid],
         applied: Applied,
         now_ms: int,
     ) -> None:
@@ -168,7 +168,7 @@ class Applier:
                 if result.keep is not None:
                     changes.extend(self._keep_stray(result.keep, one.path, now_ms))
                 return
-            changes.extend(finish(self._catalog, self._fs, draft, step, one.path, result, touched, now_ms))
+            changes.extend(finish(self._catalog, self._fs, draft, step, one.path, result, applied.touched, now_ms))
             applied.done.append(step)
         except FileTrouble as error:
             applied.troubles.append((step.uid, error))
