@@ -120,9 +120,10 @@ def _outcome(wanting: list[Record], winners: list[Record], lead: Record) -> Outc
     return Outcome(lead.kind, tuple(record.uid for record in winners), lead.uid, tuple(losers))
 
 
-def _content_order(record: Record) -> tuple[int, int, bytes]:
+def _content_order(record: Record) -> tuple[int, int, bytes, Uid]:
     assert record.content is not None
-    return record.content.time_ms, record.content.replica if record.content.time_ms else 0, record.content_raw
+    time_ms = record.content.time_ms
+    return time_ms, record.content.replica if time_ms else 0, record.content_raw, record.uid
 
 
 def _latest(record: Record) -> tuple[tuple[int, int], Uid]:

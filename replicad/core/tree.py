@@ -83,7 +83,7 @@ def outcome(view: View, slot: Slot) -> Outcome | None:
     directories = [held for held in found if held.kind == DIRECTORY]
     if directories:
         live = [held for held in directories if held.live]
-        lead = max(live, key=content_key) if live else directories[0]
+        lead = max(live, key=lambda held: (content_key(held), held.uid)) if live else directories[0]
         winners = directories
     else:
         lead = max(found, key=_strength)
