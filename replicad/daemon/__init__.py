@@ -1,0 +1,1 @@
+"""The daemon: builds everything, runs it in one TaskGroup, and ends it cleanly."""
