@@ -62,6 +62,8 @@ class FetchedItem(msgspec.Struct, frozen=True):
     digest: bytes
     staged: bytes
     reason: str = ""
+    manifest: bytes = b""
+    """Of a large file: its manifest (`manifest.encode_whole`), kept for serving it on and for its next version."""
     gone: bool = False
     """The source no longer has it: not its fault; it will tell of the newer version."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from replicad.core.effects import Fetch, FetchedItem, WantedContent
 from replicad.core.ids import Cn, MemberId, Uid
+from replicad.core.manifest import SMALL_FILE_BYTES
 
 WANTED_MAX = 8_192
 """Contents asked for or being fetched at a time: enough to fill several batches from several sources."""
@@ -23,8 +24,6 @@ BATCH_ITEMS_MAX = 512
 """Small files in one request (issue: no round trip per file)."""
 BATCH_BYTES_MAX = 16 * 1_048_576
 """Of small files in one request: bounds what a lost link costs."""
-SMALL_FILE_BYTES = 131_072
-"""Files up to this travel whole, many in one response; larger ones alone, by their manifest."""
 TICKETS_PER_PEER_MAX = 3
 """Requests under way at one source: one being sent, one being read there, one being applied here."""
 RETRY_FIRST_MS, RETRY_LAST_MS = 500, 60_000

@@ -195,3 +195,17 @@ def _check_entry(entry: PageEntry, *, is_last: bool) -> None:
     shortest = (entry.chunks - 1) * CHUNK_BYTES_MIN + 1 if is_last else entry.chunks * CHUNK_BYTES_MIN
     if not shortest <= entry.size <= entry.chunks * CHUNK_BYTES_MAX:
         raise ProtocolError(f"manifest: {entry.size} bytes in a page of {entry.chunks} chunks")
+
+
+def encode_whole(manifest: Manifest) -> bytes:
+    """Top and pages as one value, as the catalog keeps it."""
+    return msgspec.msgpack.encode([manifest.top, manifest.pages])
+
+
+def decode_whole(blob: bytes) -> Manifest:
+    """The inverse of `encode_whole`; raises ProtocolError. What it says of the file is checked by reading it."""
+    try:
+        top, pages = msgspec.msgpack.decode(blob, type=tuple[bytes, tuple[bytes, ...]])
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"a manifest cannot be read: {error}") from error
+    return Manifest(top, pages)

@@ -1,0 +1,163 @@
+"""Joining a folder that the group already has (DESIGN section 3, rule 11): the disk claims nothing.
+
+After everything that a complete member knows has been taken in, the disk is walked once. What equals the tree at its
+path is adopted: no transfer. The rest goes to PreExisting, which no quota empties; with `merge`, what only this disk
+has, at names that nothing in the group has or had, stays where it is and becomes new objects at the scan that follows.
+Only after this walk does the member originate.
+
+The walk can be cut off anywhere and begun again: what was adopted is equal to the tree and is adopted again, what was
+moved away is no longer met.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from replicad.catalog.changes import PRE_EXISTING, Change
+from replicad.catalog.store import Catalog
+from replicad.core.adopt import adopt, equals
+from replicad.core.draft import Draft
+from replicad.core.ids import ROOT, Uid
+from replicad.core.records import DIRECTORY, FILE, SYMLINK
+from replicad.core.tree import Outcome, Slot, outcome
+from replicad.core.tree_places import members
+from replicad.core.view import ROOT_NODE, Node, NodeId
+from replicad.core.want import settle
+from replicad.engine.disposal import OutNote, preserve
+from replicad.engine.intents import Seen
+from replicad.errors import FileTrouble
+from replicad.files.fs import FileSystem, Stat
+from replicad.files.hashing import Hashed, hash_file
+
+ENTRIES_A_STEP = 512
+"""Entries looked at in one transaction: bounds what a crash repeats, and how long the folder's thread is busy."""
+PRIVATE = b".replicad"
+WHY = "the folder was joined, and the group has another version or none"
+
+
+class _Directory(msgspec.Struct, frozen=True):
+    path: bytes
+    node: NodeId
+    uid: Uid
+
+
+class Claim:
+    """The walk. `step` until it says that it is done; owns its transactions."""
+
+    def __init__(self, catalog: Catalog, fs: FileSystem, *, merge: bool) -> None:
+        self._catalog = catalog
+        self._fs = fs
+        self._merge = merge
+        self._waiting: deque[tuple[_Directory, bytes, Stat]] = deque()
+        self._directories: deque[_Directory] = deque([_Directory(b"", ROOT_NODE, ROOT)])
+        self.adopted = 0
+        self.preserved = 0
+        self.preserved_bytes = 0
+        self.left: list[tuple[bytes, str]] = []
+        """Entries that could be neither read nor moved, with the reason: they stay, and the scan lists them."""
+
+    def step(self, now_ms: int) -> bool:
+        """Look at some entries; True when all of the disk has been looked at. Raises OSError where the disk fails."""
+        draft = Draft(self._catalog)
+        changes: list[Change] = []
+        touched: set[Uid] = set()
+        for _ in range(ENTRIES_A_STEP):
+            if not self._waiting and not self._next_directory():
+                break
+            directory, name, stat = self._waiting.popleft()
+            path = directory.path + b"/" + name if directory.path else name
+            try:
+                self._look(draft, directory, name, path, stat, changes, touched, now_ms)
+            except FileNotFoundError:
+                continue
+            except (OSError, FileTrouble) as error:
+                self.left.append((path, str(error)))
+        settle(draft, (), touched)
+        self._catalog.commit(draft, changes, now_ms=now_ms)
+        return not self._waiting and not self._directories
+
+    def _next_directory(self) -> bool:
+        while self._directories:
+            directory = self._directories.popleft()
+            try:
+                listed = self._fs.list_dir(directory.path)
+            except OSError as error:
+                if not directory.path:
+                    raise
+                self.left.append((directory.path, str(error)))
+                continue
+            for name, stat in listed:
+                if directory.path or name != PRIVATE:
+                    self._waiting.append((directory, name, stat))
+            if self._waiting:
+                return True
+        return False
+
+    def _look(
+        self,
+        draft: Draft,
+        directory: _Directory,
+        name: bytes,
+        path: bytes,
+        stat: Stat,
+        changes: list[Change],
+        touched: set[Uid],
+        now_ms: int,
+    ) -> None:
+        if stat.kind not in (FILE, DIRECTORY, SYMLINK):
+            return  # a fifo or socket stays; the scan lists it as not replicated
+        slot = Slot(directory.uid, name)
+        found = outcome(draft, slot)
+        if found is None and self._merge and not self._was_known(draft, directory.uid, name):
+            return
+        held = draft.node_at(directory.node, name)
+        node = _node(held.id if held is not None else draft.new_node_id(), directory.node, name, stat)
+        if found is not None and self._equal(draft, found, node, path, stat):
+            adopt(draft, found, node)
+            touched.update(found.winners)
+            self.adopted += 1
+            if stat.kind == DIRECTORY:
+                self._directories.append(_Directory(path, node.id, found.winners[0]))
+            return
+        note = OutNote(Seen.of(stat), path, b"", 0, b"")
+        kept = preserve(self._fs, path, self._catalog.new_id(), PRE_EXISTING, note, WHY, now_ms)
+        if kept is not None:
+            changes.append(kept)
+            self.preserved += 1
+            self.preserved_bytes += stat.size
+
+    def _equal(self, draft: Draft, found: Outcome, node: Node, path: bytes, stat: Stat) -> bool:
+        lead = draft.object(found.lead)
+        assert lead is not None
+        content = lead.record.content
+        if stat.kind != found.kind or content is None:
+            return False
+        if stat.kind == DIRECTORY:
+            return True
+        if stat.kind == SYMLINK:
+            return equals(draft, found, node, b"", self._fs.read_link(path))
+        if stat.size != content.size:
+            return False
+        hashed = hash_file(self._fs, path, stat)
+        return isinstance(hashed, Hashed) and equals(draft, found, node, hashed.digest, b"")
+
+    def _was_known(self, draft: Draft, directory: Uid, name: bytes) -> bool:
+        """Whether the group ever had something of this name here: then a tombstone lies there."""
+        return any(draft.named(uid, name) for uid in members(draft, directory))
+
+
+def _node(node: NodeId, parent: NodeId, name: bytes, stat: Stat) -> Node:
+    return Node(
+        node,
+        parent,
+        name,
+        stat.kind,
+        stat.inode,
+        stat.size,
+        stat.mtime_ns,
+        stat.ctime_ns,
+        stat.birth_ns,
+        stat.mode,
+    )
