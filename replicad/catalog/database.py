@@ -17,6 +17,8 @@ from replicad.errors import CatalogError
 
 CACHE_KIB = 16 * 1024
 """SQLite's page cache per connection: the inner pages of a million objects' indexes; 50 folders stay under 1 GiB."""
+CHECKPOINT_PAGES = 4_096
+"""16 MiB of log before it is written into the file: a commit of thousands of objects does not pay for it each time."""
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 """The log is cut back to this after a checkpoint; one large commit may make it longer for a while."""
 BUSY_MS = 5_000
@@ -55,7 +57,8 @@ class MemoryDatabase:
 
     def copy(self) -> MemoryDatabase:
         """What a backup at this instant holds: the last commit."""
-        assert not self.connection.in_transaction, "a copy is of a committed state"
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")  # of reading, or of a catalog that was dropped in the middle
         other = MemoryDatabase()
         self.connection.backup(other.connection)
         return other
@@ -87,6 +90,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = OFF")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
     except BaseException:
         connection.close()

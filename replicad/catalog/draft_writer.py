@@ -17,11 +17,13 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, 
 
 from replicad.catalog.lookups import Replicas
 from replicad.catalog.prepared import among, padded, prepared, prepared_many
-from replicad.catalog.rows import NodeRow, ObjectRow, Pending, node_row, object_row
+from replicad.catalog.rows import PLAIN_COLUMNS, NodeRow, ObjectRow, Pending, node_row, object_row
 from replicad.catalog.schema import NODE, OBJECT
 from replicad.catalog.summary import Summary
-from replicad.core.draft import Draft
+from replicad.core.digest import register_sum
+from replicad.core.draft import DIGEST_MODULUS, Draft
 from replicad.core.ids import Uid
+from replicad.core.records import Record
 from replicad.core.view import Node, NodeId
 
 _OBJECT_COLUMNS = ObjectRow._fields
@@ -32,6 +34,11 @@ _OLD_OBJECTS = prepared_many(
 )
 _OLD_NODES = prepared_many(select(NODE).where(among(NODE.c.id)))
 _INSERT_OBJECT = prepared(insert(OBJECT).values({name: bindparam(name) for name in _OBJECT_COLUMNS}), *_OBJECT_COLUMNS)
+_INSERT_PLAIN = prepared(
+    insert(OBJECT).values({name: bindparam(name) for name in _OBJECT_COLUMNS[:PLAIN_COLUMNS]}),
+    *_OBJECT_COLUMNS[:PLAIN_COLUMNS],
+)
+_PLAIN_REST = (None,) * (len(_OBJECT_COLUMNS) - PLAIN_COLUMNS)
 _INSERT_NODE = prepared(insert(NODE).values({name: bindparam(name) for name in _NODE_COLUMNS}), *_NODE_COLUMNS)
 _DELETE_OBJECT = prepared(delete(OBJECT).where(OBJECT.c.no == bindparam("no_")), "no_")
 _DELETE_NODE = prepared(delete(NODE).where(NODE.c.id == bindparam("id_")), "id_")
@@ -41,7 +48,8 @@ Columns = tuple[int, ...]
 
 
 class Written(NamedTuple):
-    """`installed`, `missing`: (replica number, counter) that left and that entered what is not installed."""
+    """`installed`, `missing`: (replica number, counter) that left and that entered what is not installed; one in both
+    has stayed."""
 
     summary: Summary
     installed: list[tuple[int, int]]
@@ -64,42 +72,62 @@ def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas
     assert draft.counter >= summary.counter, "a draft over an older state"
     assert draft.known.last(draft.replica) >= draft.counter, "a CN was allocated that is not known"
     pairs, head = _pairs(db, draft, summary.head, replicas, (summary.commits, now_ms))
+    assert draft.digest == _digest(summary.digest, pairs), "a draft over an older state, or one that lost count"
     _write_objects(db, pairs)
     _write_nodes(db, draft.nodes, replicas)
-    installed: list[tuple[int, int]] = []
-    missing: list[tuple[int, int]] = []
-    for pair in pairs:
-        before = pair.old.missing() if pair.old is not None else ()
-        after = pair.new.missing() if pair.new is not None else ()
-        if before != after:
-            installed.extend(before)
-            missing.extend(after)
-    return Written(
-        msgspec.structs.replace(
-            summary,
-            counter=draft.counter,
-            head=head,
-            digest=draft.digest,
-            known=draft.known,
-            next_node=draft.next_node,
-            objects=summary.objects + sum(_sign(pair, "live") for pair in pairs),
-            bytes=summary.bytes + sum(_sign(pair, "size") for pair in pairs),
-            pending_objects=summary.pending_objects + sum(_pending(pair.new) - _pending(pair.old) for pair in pairs),
-            pending_bytes=summary.pending_bytes + sum(_sign(pair, "pending_bytes") for pair in pairs),
-        ),
-        installed,
-        missing,
+    after = msgspec.structs.replace(
+        summary,
+        counter=draft.counter,
+        head=head,
+        digest=draft.digest,
+        known=draft.known,
+        next_node=draft.next_node,
+    )
+    return _counted(after, pairs)
+
+
+def _digest(before: int, pairs: list[_Pair]) -> int:
+    """The sum as the rows have it. One that is wrong would be told to every member as a fault of the group."""
+    total = before
+    for _, old, new in pairs:
+        if old is None or new is None or old.position != new.position:
+            total += _row_sum(new) - _row_sum(old)
+    return total % DIGEST_MODULUS
+
+
+def _row_sum(row: ObjectRow | None) -> int:
+    return (
+        register_sum(Record(row.uid, row.kind, None, None, row.place_raw or b"", row.content_raw or b""))
+        if row is not None
+        else 0
     )
 
 
-def _sign(pair: _Pair, what: str) -> int:
-    after: int = getattr(pair.new, what) if pair.new is not None else 0
-    before: int = getattr(pair.old, what) if pair.old is not None else 0
-    return after - before
-
-
-def _pending(row: ObjectRow | None) -> bool:
-    return row is not None and row.pending_commit is not None
+def _counted(summary: Summary, pairs: list[_Pair]) -> Written:
+    """`summary` with its counts, and what entered and left the set of what is not installed."""
+    objects, size = summary.objects, summary.bytes
+    pending, pending_bytes = summary.pending_objects, summary.pending_bytes
+    installed: list[tuple[int, int]] = []
+    missing: list[tuple[int, int]] = []
+    for _, old, new in pairs:
+        if old is not None:
+            objects -= old.live
+            size -= old.size
+            if old.pending_commit is not None:
+                pending -= 1
+                pending_bytes -= old.pending_bytes
+                installed.extend(old.missing())
+        if new is not None:
+            objects += new.live
+            size += new.size
+            if new.pending_commit is not None:
+                pending += 1
+                pending_bytes += new.pending_bytes
+                missing.extend(new.missing())
+    counted = msgspec.structs.replace(
+        summary, objects=objects, bytes=size, pending_objects=pending, pending_bytes=pending_bytes
+    )
+    return Written(counted, installed, missing)
 
 
 def _since(old: ObjectRow | None, now: Pending) -> Pending:
@@ -142,7 +170,9 @@ def _old_objects(db: sqlite3.Connection, uids: list[Uid]) -> dict[Uid, tuple[int
 def _write_objects(db: sqlite3.Connection, pairs: list[_Pair]) -> None:
     # A position is unique and never given twice, so no order of these statements can collide.
     db.executemany(_DELETE_OBJECT, [(pair.no,) for pair in pairs if pair.new is None])
-    db.executemany(_INSERT_OBJECT, [pair.new for pair in pairs if pair.old is None and pair.new is not None])
+    new = [pair.new for pair in pairs if pair.old is None and pair.new is not None]
+    db.executemany(_INSERT_PLAIN, [row[:PLAIN_COLUMNS] for row in new if row[PLAIN_COLUMNS:] == _PLAIN_REST])
+    db.executemany(_INSERT_OBJECT, [row for row in new if row[PLAIN_COLUMNS:] != _PLAIN_REST])
     updates = ((pair.no, pair.old, pair.new) for pair in pairs if pair.old is not None and pair.new is not None)
     _update(db, "object", updates)
 

@@ -120,8 +120,13 @@ class Lookups:
     _replicas: Replicas
 
     def _rows(self, sql: str, *parameters: Parameter) -> list[tuple[Any, ...]]:
-        """All rows, so no statement stays open behind a commit."""
+        """All rows, so no statement stays open behind a commit.
+
+        A read transaction is left open: beginning and ending one takes as long as the rest of a lookup.
+        """
         try:
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN")
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.ProgrammingError:
             raise  # a misuse: our own bug

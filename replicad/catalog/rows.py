@@ -55,6 +55,7 @@ class ObjectRow(NamedTuple):
     stored_ms: int
     pending_commit: int | None
     pending_since_ms: int | None
+    kept: int
     node: int | None
     base_place_raw: bytes | None
     base_content_raw: bytes | None
@@ -62,7 +63,6 @@ class ObjectRow(NamedTuple):
     beneath_seen: bytes | None
     cut_parent: bytes | None
     cut_name: bytes | None
-    kept: int
     group_uid: bytes | None
 
     @property
@@ -81,6 +81,10 @@ class ObjectRow(NamedTuple):
         if self.content_counter is not None and (self.node is None or self.base_content_raw is not None):
             found.append((self.content_replica, self.content_counter))
         return tuple(found)  # type: ignore[arg-type]  # a CHECK says that both halves of a CN are there
+
+
+PLAIN_COLUMNS = ObjectRow._fields.index("base_place_raw")
+"""So many columns, the first ones, suffice for most new objects: binding a NULL costs as much as binding a value."""
 
 
 class NodeRow(NamedTuple):
@@ -106,7 +110,9 @@ def object_row(
     held = state.record
     place, content = held.place, held.content
     live = content is not None and content.gone is None
-    return ObjectRow(
+    pending_commit, pending_since_ms = pending or (None, None)
+    cut_parent, cut_name = state.cut or (None, None)
+    row = (
         held.uid,
         held.kind,
         place.parent if place is not None else None,
@@ -117,23 +123,24 @@ def object_row(
         interning.number(content.replica) if content is not None else None,
         content.counter if content is not None else None,
         held.content_raw or None,
-        int(live),
+        1 if live else 0,
         min(max(content.size, 0), SIZE_MAX) if content is not None and live else 0,
-        int(state.present),
+        1 if state.present else 0,
         position,
         stored_ms,
-        pending[0] if pending is not None else None,
-        pending[1] if pending is not None else None,
+        pending_commit,
+        pending_since_ms,
+        1 if state.kept else 0,
         state.node,
         state.base_place_raw or None,
         state.base_content_raw or None,
         state.beneath,
         _encode(state.beneath_seen) if state.beneath_seen is not None else None,
-        state.cut[0] if state.cut is not None else None,
-        state.cut[1] if state.cut is not None else None,
-        int(state.kept),
+        cut_parent,
+        cut_name,
         state.group,
     )
+    return ObjectRow._make(row)
 
 
 STATE_COLUMNS = (

@@ -60,16 +60,16 @@ OBJECT = Table(
     # Since when the disk is not as the tree wants it: commit and time; NULL: it is.
     Column("pending_commit", Integer),
     Column("pending_since_ms", Integer),
-    # The disk: where it is, and the registers as installed there (NULL: the object's own).
+    Column("kept", Integer, nullable=False),
+    # Where it is on the disk. What follows is NULL for most objects (rows.PLAIN_COLUMNS): the registers as installed
+    # there where they are not the object's own, and the tree's decisions about it.
     Column("node", Integer),
     Column("base_place_raw", LargeBinary),
     Column("base_content_raw", LargeBinary),
-    # The tree's decisions about it; all NULL or 0 but for few objects.
     Column("beneath", Integer),  # node.id of the winner
     Column("beneath_seen", LargeBinary),  # msgpack (time_ms, replica id)
     Column("cut_parent", LargeBinary),  # effective (parent, name) of a move that is cut out of a cycle
     Column("cut_name", LargeBinary),
-    Column("kept", Integer, nullable=False),
     Column("group_uid", LargeBinary),
     UniqueConstraint("uid"),
     CheckConstraint("length(uid) IN (16, 20)", name="uid_length"),

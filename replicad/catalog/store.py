@@ -1,7 +1,7 @@
 """The catalog of one folder or of the hierarchy: opened, read, committed to. docs/catalog.md has the rules.
 
 Invariants between two calls, on the owner's thread:
-1. No transaction is open.
+1. Nothing is uncommitted; at most a read transaction is open, which the next commit ends (`Lookups._rows`).
 2. `_summary`, `_replicas` and `_missing` are what the file holds. Where that is not certain, `_in_doubt` is set, and
    nothing is read or written any more.
 """
@@ -123,6 +123,8 @@ class Catalog(Reader):
         self._in_doubt = True
         try:
             with converted(self._where):
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
                 self._db.execute("BEGIN IMMEDIATE")
                 written = self._write(draft, changes, now_ms)
                 store_summary(self._db, self._summary, written.summary)
