@@ -13,7 +13,7 @@ from replicad.core.tree import Outcome, place_of, tree_of
 from replicad.core.view import ObjectState
 from tests.core.make import Choose, content, place, uid
 
-KINDS = (DIRECTORY, DIRECTORY, DIRECTORY, FILE, FILE, SYMLINK)
+KINDS = (DIRECTORY, DIRECTORY, DIRECTORY, FILE, FILE, SYMLINK, SYMLINK)
 NAMES = (b"a", b"b")
 OBJECTS_MAX = 10
 EVENTS_MAX = 40
@@ -37,22 +37,28 @@ def history(choose: Choose) -> list[list[Record]]:
         if choose(BATCH_MAX) == 0:
             batches.append([])
 
+    def create(who: int) -> None:
+        parent = uid(choose(who)) if who and choose(2) else ROOT
+        made = _place(choose, who + 1, last, who, parent)
+        add(record(uid(who), kinds[who], made, _content(choose, who + 1, kinds[who], deletable=False)))
+
+    late = [who for who in range(objects) if choose(4) == 0]
     for who in range(objects):
-        if choose(8):
-            parent = uid(choose(who)) if who and choose(2) else ROOT
-            made = _place(choose, who + 1, last, who, parent)
-            add(record(uid(who), kinds[who], made, _content(choose, who + 1, kinds[who], deletable=False)))
+        if who not in late:
+            create(who)
     for number in range(objects + 1, objects + 1 + choose(EVENTS_MAX)):
         who = choose(objects)
         what = choose(10)
-        moved = _place(choose, number, last, who, _parent_for(choose, objects, who)) if what < 7 else None
-        changed = _content(choose, number, kinds[who], deletable=True) if what >= 6 else None
+        moved = _place(choose, number, last, who, _parent_for(choose, objects, who)) if what < 8 else None
+        changed = _content(choose, number, kinds[who], deletable=True) if what >= 7 else None
         add(record(uid(who), kinds[who], moved, changed))
+    for who in late[: choose(3)]:
+        create(who)
     return batches
 
 
 def _parent_for(choose: Choose, objects: int, who: int) -> Uid:
-    if choose(4) == 0:
+    if choose(8) == 0:
         return ROOT
     parent = choose(objects + 1)  # the last is never held
     return uid(parent) if parent != who or choose(8) == 0 else uid((who + 1) % objects)
