@@ -23,13 +23,17 @@ import msgspec
 
 from replicad.core.ids import Uid
 from replicad.core.records import DIRECTORY, FILE, Content, contains
-from replicad.core.tree import Outcome, Slot, outcome, slot_of
+from replicad.core.tree import Outcome, Slot, outcome, slot_of, slot_path
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, ObjectState, View
 from replicad.core.want import directory_node, main_node, same_bytes
 
 STAGING_PATH = b".replicad/staging"
 DEPTH_MAX = 100_000
 """Of a path, in components: the nodes form a tree, so this only stops a loop that would be a bug of ours."""
+
+
+FIRST_MAX = 512
+"""Objects named as having to go first: a batch's worth; the rest is named when these have gone."""
 
 
 class StepKind(IntEnum):
@@ -269,7 +273,9 @@ def _plan_occupied(
         return Wait()
     node = mine[0] if mine else None
     if elsewhere:
-        waiting = tuple(uid for uid in elsewhere if uid not in context.visiting and _pending(view, uid))
+        waiting = tuple(
+            uid for uid in elsewhere if uid not in context.visiting and _pending(view, uid) and _has_way(view, uid)
+        )
         if node is not None and _wants(view, occupant, node) and not _nested(view, node, occupant):
             return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
         if waiting:
@@ -301,13 +307,16 @@ def _first_children(view: View, directory: Node, context: Context) -> Plan:
     children = view.nodes_in(directory.id)
     if not children:
         return None
-    waiting = tuple(
-        uid
-        for child in children
-        for uid in view.uids_at(child.id)
-        if uid not in context.visiting and _pending(view, uid)
-    )
-    return First(waiting) if waiting else Wait("what is in the directory cannot go yet")
+    waiting: list[Uid] = []
+    for child in children:
+        tenants = [uid for uid in view.uids_at(child.id) if _pending(view, uid)]
+        if tenants and all(_is_winner(view, uid) and not _has_way(view, uid) for uid in tenants):
+            # It is wanted below a directory that is not known yet (rule 10): it waits for that in staging.
+            return Step(StepKind.LIFT, tenants[0], node=child.id)
+        waiting.extend(uid for uid in tenants if uid not in context.visiting)
+        if len(waiting) >= FIRST_MAX:
+            break
+    return First(tuple(waiting)) if waiting else Wait("what is in the directory cannot go yet")
 
 
 def _first_on_the_way(view: View, parent: Node, node: Node, context: Context) -> Plan:
@@ -358,7 +367,7 @@ def _bytes_there(view: View, kind: int, node: Node, content: Content) -> bool:
         return False
     for state in view.objects(view.uids_at(node.id)):
         base = state.base_content
-        if base is not None and base.cn == node.shows:
+        if base is not None and node.shows in (None, base.cn):  # None: adopted, its bytes are those of the base
             return same_bytes(kind, base, content)
     return False
 
@@ -396,6 +405,12 @@ def _is_winner(view: View, uid: Uid) -> bool:
     slot = slot_of(view, uid)
     found = outcome(view, slot) if slot is not None else None
     return found is not None and uid in found.winners
+
+
+def _has_way(view: View, uid: Uid) -> bool:
+    """Whether the place where a winner is wanted is reached from the root."""
+    slot = slot_of(view, uid)
+    return slot is not None and slot_path(view, slot) is not None
 
 
 def _pending(view: View, uid: Uid) -> bool:

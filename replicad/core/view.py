@@ -30,7 +30,8 @@ FIRST_FREE_NODE: NodeId = 16
 class Node(msgspec.Struct, frozen=True, gc=False):
     """One entry of this member's disk, as it was when last looked at. The root and staging are nodes too.
 
-    `shows` is the CN of the content register that the disk shows (None for the two fixed nodes).
+    `shows` is the CN of the content register that the disk shows. None for the two fixed nodes, and where an entry was
+    adopted (rule 2) whose bytes are those of its objects' base while mode or mtime are still to be set.
     """
 
     id: NodeId
