@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,11 @@ from replicad.errors import UsageError
 from replicad.net.addresses import Address, parse_address
 
 NAME_CHARACTERS_MAX = 64
-"""Of a member's, group's or folder's name: it stands in tables, log lines and messages."""
+"""Of a member's, group's or folder's name: it stands in tables, keys, log lines and messages."""
 LIST_ITEMS_MAX = 256
 """Of a list in a setting: more seeds or addresses than any group has use for are a mistake."""
 
+_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{NAME_CHARACTERS_MAX - 1}}}")
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = re.compile(r"(\d+) ?([A-Za-z]*)")
 _TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400, "m": 60}
@@ -53,15 +53,13 @@ def read_dialable(value: object) -> Address:
 
 
 def read_name(value: object) -> str:
-    """The name of a member, group or folder: one line that can be printed, without slash and comma."""
+    """The name of a member, group or folder: docs/PROTOCOL.md, section 10."""
     text = _text(value)
-    if not 0 < len(text) <= NAME_CHARACTERS_MAX:
-        raise ValueError(f"a name has 1 to {NAME_CHARACTERS_MAX} characters")
-    if text != text.strip() or not text.isprintable() or any(sign in text for sign in "/,\\"):
-        raise ValueError(f"{text!r} has characters that a name cannot have (slashes, commas, spaces at its ends)")
-    if text.startswith("-") or text in (".", ".."):
-        raise ValueError(f"{text!r} is no name")
-    return unicodedata.normalize("NFC", text)
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no name: 1 to {NAME_CHARACTERS_MAX} letters, digits, dots, - and _, the first no dot or -"
+        )
+    return text
 
 
 def read_path(value: object) -> Path:

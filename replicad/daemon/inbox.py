@@ -77,10 +77,12 @@ class Inbox(Generic[T]):
             return True
 
     def take(self, timeout_s: float | None) -> T | None:
-        """The next item, for the consuming thread; None when the time is out or the inbox is closed."""
+        """The next item, for the consuming thread; None when the time is out; raises InboxClosedError."""
         with self._lock:
             self._arrived.wait_for(lambda: self._held or self._closed, timeout_s)
-            if self._closed or not self._held:
+            if self._closed:
+                raise InboxClosedError
+            if not self._held:
                 return None
             held = self._held.popleft()
             self._bytes -= held.size

@@ -125,7 +125,7 @@ path = "data"
     starts = [
         "REPLICAD_API_LISTEN: 'y' is not an address",
         "REPLICAD_MEMBER_NAM: there is no such setting; did you mean REPLICAD_MEMBER_NAME?",
-        "TMP/file.toml:2: member.name: 'a/b' has characters",
+        "TMP/file.toml:2: member.name: 'a/b' is no name: 1 to 64 letters",
         "TMP/file.toml:3: member.lisen: there is no such setting; did you mean listen?",
         "TMP/file.toml:4: member.listen: 'nowhere' is not an address",
         "TMP/file.toml:5: member.advertise: '0.0.0.0:1' cannot be dialed",
@@ -186,7 +186,7 @@ def test_the_home_is_the_option_then_the_variable_then_the_file(tmp_path: Path) 
 
 def test_the_folders_kept_here_are_remembered(tmp_path: Path) -> None:
     assert read_kept(tmp_path) == ()
-    folders = (KeptFolder('a "b" #', Path("/srv/ä b")), KeptFolder("docs", Path("/srv/docs"), declared=True))
+    folders = (KeptFolder("a.b", Path('/srv/ä "b" #')), KeptFolder("docs", Path("/srv/docs"), declared=True))
     write_kept(tmp_path, reversed(folders))
     assert read_kept(tmp_path) == folders
     assert (tmp_path / "folders.toml").stat().st_mode & 0o777 == 0o600

@@ -1,7 +1,6 @@
 """The inbox between the event loop and a folder's thread."""
 
 import asyncio
-import threading
 
 import pytest
 
@@ -80,9 +79,7 @@ async def test_closing_wakes_both_sides_and_gives_back_what_is_left() -> None:
     empty: Inbox[int] = Inbox(asyncio.get_running_loop())
     await inbox.put(1)
     waiting = asyncio.create_task(inbox.put(2))
-    taken: list[int | None] = []
-    thread = threading.Thread(target=lambda: taken.append(empty.take(None)))
-    thread.start()
+    taking = asyncio.create_task(asyncio.to_thread(empty.take, None))
     await settled()
     assert inbox.close() == [1]
     assert empty.close() == []
@@ -91,5 +88,5 @@ async def test_closing_wakes_both_sides_and_gives_back_what_is_left() -> None:
     with pytest.raises(InboxClosedError):
         await inbox.put(3)
     assert not inbox.post(4)
-    await asyncio.to_thread(thread.join, 10.0)
-    assert taken == [None]
+    with pytest.raises(InboxClosedError):
+        await taking
