@@ -45,7 +45,7 @@ def recut(revision: Revision) -> None:
     seeds |= _cut_near(revision, seeds, cut)
     was_cut = cut | {uid for uid, before in revision.before.items() if before is not None and before.cut is not None}
     unsure = _unsure(revision, seeds, was_cut) if was_cut else set()
-    levels = _Levels(draft, unsure | (seeds & was_cut))
+    levels = _Levels(draft, unsure)
     levels.settle(seeds | unsure)
     for uid, place in sorted(levels.cuts.items()):
         state = draft.object(uid)
@@ -80,7 +80,7 @@ def _cut_near(revision: Revision, seeds: Iterable[Uid], cut: Iterable[Uid]) -> s
 
 
 def _unsure(revision: Revision, seeds: Iterable[Uid], was_cut: set[Uid]) -> set[Uid]:
-    """The cut objects whose raise may have come from what has changed."""
+    """The cut objects whose raise may have come from what has changed, those among it included."""
     seen: set[Uid] = set()
     waiting = list(seeds)
     while waiting:

@@ -92,8 +92,7 @@ class _Groups:
         if before is not None and before.present and is_directory(before):
             place = place_of(before)
             assert place is not None
-            # Its parent may leave its own group in this same revision: then the rest of the slot is elsewhere.
-            self._waiting[place] = None
+            # Under the UID that stood for its parent: should the parent leave that group, the slot stays there.
             self._waiting[self.revision.old_rep(place[0]), place[1]] = None
         if after is None:
             if before is not None and before.group is not None:

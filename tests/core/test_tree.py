@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
 from replicad.core.draft import Draft
@@ -122,6 +123,17 @@ def test_a_cut_may_close_a_cycle_in_which_another_move_is_newer() -> None:
     assert shown([one, other, third]).keys() == {b"home", b"home/was", b"home/was/one"}
 
 
+def test_a_cut_that_came_from_another_cut_ends_when_that_one_is_dropped() -> None:
+    one = directory(1, uid(2), b"one", 10)
+    other = directory(2, uid(1), b"other", 20, prior=(uid(3), b"was"))
+    third = directory(3, uid(2), b"third", 30, prior=(ROOT, b"home"))
+    view = a_view([one, other, third])
+    assert view.cuts() == [uid(2), uid(3)]
+    store(view, [], dropped=[uid(2)])
+    assert view.cuts() == []
+    assert tree_of(view) == full_tree([one, third]) == {}
+
+
 def test_a_directory_moved_into_itself_is_a_cycle_of_one() -> None:
     assert shown([directory(1, uid(1), b"n", 10, prior=(ROOT, b"was"))]) == {b"was": (1,)}
 
@@ -167,6 +179,9 @@ def test_what_lies_below_a_directory_that_cannot_be_shown_keeps_nothing() -> Non
     outer = deleted(directory(1, ROOT, b"outer", 10))
     unnamed = directory(2, uid(1), b"a/b", 10)
     assert shown([outer, unnamed, file(3, uid(2), b"f", 20)]) == {}
+    view = a_view([outer, deleted(unnamed), file(3, uid(2), b"f", 20)])
+    assert tree_of(view) == {}
+    assert not any(state.kept for state in view.states.values())
 
 
 def test_a_cut_keeps_the_directory_it_goes_back_to() -> None:
@@ -217,7 +232,8 @@ def test_a_group_falls_apart_when_a_directory_leaves_it_and_its_children_with_it
     }
 
 
-def test_a_child_and_its_merged_parent_may_leave_a_slot_in_one_revision() -> None:
+@pytest.mark.parametrize("first", [2, 4])
+def test_a_child_and_its_merged_parent_may_leave_a_slot_in_one_revision(first: int) -> None:
     """Who stays behind is alone then, though neither of those who left leads there any more."""
     view = a_view(
         [
@@ -227,9 +243,24 @@ def test_a_child_and_its_merged_parent_may_leave_a_slot_in_one_revision() -> Non
             directory(4, uid(2), b"e", 10),
         ]
     )
-    store(view, [directory(4, ROOT, b"e", 20), directory(2, ROOT, b"moved", 20)])
+    moved = {4: directory(4, ROOT, b"e", 20), 2: directory(2, ROOT, b"moved", 20)}
+    store(view, [moved.pop(first), *moved.values()])
     assert view.states[uid(3)].group is None
     assert tree_of(view) == full_tree(state.record for state in view.states.values())
+
+
+def test_the_children_of_a_merged_directory_that_is_dropped_leave_the_shared_slots() -> None:
+    view = a_view(
+        [
+            directory(1, ROOT, b"d", 10),
+            directory(2, ROOT, b"d", 10),
+            directory(3, uid(1), b"e", 10),
+            directory(4, uid(2), b"e", 10),
+        ]
+    )
+    slots = store(view, [], dropped=[uid(2)])
+    assert [view.states[uid(n)].group for n in (1, 3, 4)] == [None, None, None]
+    assert slots == [Slot(ROOT, b"d"), Slot(uid(1), b"e"), Slot(uid(2), b"e")]
 
 
 def test_the_lead_of_merged_directories_is_the_live_one_with_the_newest_content() -> None:
@@ -277,9 +308,10 @@ def test_equal_content_is_one_file_whoever_was_first() -> None:
 
 
 def test_a_symlink_never_equals_a_file() -> None:
-    same = record(uid(2), SYMLINK, place(ROOT, b"n", 9), content(9, 7, kind=SYMLINK))
-    assert same.content is not None
-    assert at_top(file(1, ROOT, b"n", 10, 7), same).hidden == (uid(2),)
+    one = file(1, ROOT, b"n", 10, 7)
+    assert one.content is not None
+    target = msgspec.structs.replace(content(9, kind=SYMLINK), value=one.content.digest)
+    assert at_top(one, record(uid(2), SYMLINK, place(ROOT, b"n", 9), target)).hidden == (uid(2),)
 
 
 def test_an_original_loses_its_name_to_any_other_and_the_later_mtime_wins_among_originals() -> None:
