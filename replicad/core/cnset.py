@@ -133,9 +133,11 @@ class CNSet:
         intervals: dict[ReplicaId, tuple[Interval, ...]] = {}
         if sum(len(row) for row in rows) > 2 * WIRE_INTERVALS_MAX:
             raise ProtocolError("a CNSet has too many intervals")
+        replica = 0
         for row in rows:
-            if len(row) < 3 or len(row) % 2 == 0 or not 0 < row[0] <= REPLICA_MAX or row[0] in intervals:
-                raise ProtocolError("a CNSet row is malformed")
+            if len(row) < 3 or len(row) % 2 == 0 or not replica < row[0] <= REPLICA_MAX:
+                raise ProtocolError("a CNSet row is malformed or out of order")
+            replica = row[0]
             parts = tuple(zip(row[1::2], row[2::2], strict=True))
             before = -1
             for first, last in parts:

@@ -16,7 +16,7 @@ def register_sum(held: Record) -> int:
     """What this record adds to the sum: a term for each register it has. To be taken modulo 2**128."""
     total = 0
     if held.place_raw:
-        total += xxh3_128_intdigest(held.uid + b"\x01" + held.place_raw)
+        total += xxh3_128_intdigest(held.uid + bytes((1, held.kind)) + held.place_raw)
     if held.content_raw:
-        total += xxh3_128_intdigest(held.uid + b"\x02" + held.content_raw)
+        total += xxh3_128_intdigest(held.uid + bytes((2, held.kind)) + held.content_raw)
     return total

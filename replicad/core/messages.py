@@ -229,7 +229,7 @@ def decode_message(data: bytes) -> Message:
         raise ProtocolError("a message is too long")
     try:
         message: Message = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error
     _check(message)
     return message

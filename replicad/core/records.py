@@ -9,10 +9,14 @@ it. This order is total and transitive, so merging is commutative, associative a
 vector first is not transitive; vectors only tell whether a loser must be preserved.
 
 A register is kept, compared and passed on as the bytes that its author encoded (`raw`): fields that this version does
-not know survive, and members of different versions agree on the greater encoding.
+not know survive, and members of different versions agree on the greater encoding. Where only the *envelope* (CN, stamp,
+version vector, and of a content whether it is gone) can be read, the rest stands as something that is not `usable`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -25,20 +29,28 @@ from replicad.core.ids import (
     ReplicaId,
     Uid,
 )
+from replicad.core.nesting import depth_at_most
 from replicad.errors import ProtocolError
 
 FILE, DIRECTORY, SYMLINK, ENTRY = 1, 2, 3, 4
 """Kinds of objects; an object's kind never changes. ENTRY is a named value of the hierarchy."""
 KINDS = frozenset({FILE, DIRECTORY, SYMLINK, ENTRY})
 
+DIGEST_BYTES = 32
 VECTOR_ENTRIES_MAX = 64
 """Of a version vector; the oldest go first, and then a version is preserved once too often, never too seldom."""
 NAME_BYTES_MAX = 255
 """What Linux filesystems allow; a longer one could be installed nowhere."""
 REGISTER_BYTES_MAX = 65_536
 """A value of the hierarchy, xattrs and ACLs later; 512 records a page stay under 64 MiB."""
+TARGET_BYTES_MAX = 4095
+"""Of a symlink; what Linux takes."""
 TIME_MS_MAX = 2**53
-"""Some 285,000 years: room for any clock, and for last + 1."""
+"""Some 285,000 years: room for any clock. Where a register has got there its time stays, and replica ids decide."""
+DEPTH_MAX = 16
+"""Of arrays and maps in a register, also in fields that this version does not know."""
+KIND_MAX = 255
+"""Room for kinds of newer versions; a catalog stores it as a small number."""
 
 Vector = tuple[tuple[ReplicaId, int], ...]
 """(replica id, highest counter) pairs, the most recently written first; a register's own CN is implied, not listed."""
@@ -137,9 +149,30 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return tuple(register.cn for register in (self.place, self.content) if register is not None)
 
 
+class _PlaceEnvelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The beginning of a place that must be readable in every version."""
+
+    replica: ReplicaId
+    counter: int
+    time_ms: int
+    vector: Vector
+
+
+class _ContentEnvelope(_PlaceEnvelope, frozen=True, array_like=True, gc=False):
+    """The beginning of a content that must be readable in every version."""
+
+    gone: Stamp | None
+
+
+_UNUSABLE_MODE = -1
+_Register = TypeVar("_Register", Place, Content)
+_Envelope = TypeVar("_Envelope", _PlaceEnvelope, _ContentEnvelope)
+
 _encoder = msgspec.msgpack.Encoder()
 _place_decoder = msgspec.msgpack.Decoder(Place)
 _content_decoder = msgspec.msgpack.Decoder(Content)
+_place_envelope_decoder = msgspec.msgpack.Decoder(_PlaceEnvelope)
+_content_envelope_decoder = msgspec.msgpack.Decoder(_ContentEnvelope)
 
 
 def encode(register: Register) -> bytes:
@@ -149,30 +182,34 @@ def encode(register: Register) -> bytes:
 def record(uid: Uid, kind: int, place: Place | None, content: Content | None) -> Record:
     """A record of registers made here (not received: those keep the bytes they came in, see `open_record`)."""
     return Record(
-        uid, kind, place, content, encode(place) if place is not None else b"", encode(content) if content else b""
+        uid,
+        kind,
+        place,
+        content,
+        encode(place) if place is not None else b"",
+        encode(content) if content is not None else b"",
     )
 
 
 def open_place(raw: bytes) -> Place:
-    """Decode and validate; raises ProtocolError."""
-    try:
-        place = _place_decoder.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"a place cannot be read: {error}") from error
+    """Decode and validate; raises ProtocolError where not even the envelope can be read."""
+    place = _decoded(raw, _place_decoder, _place_envelope_decoder, _place_of_envelope)
+    if not (_is_parent(place.parent) and _is_parent(place.prior_parent)):
+        place = _place_of_envelope(place)
     _check_envelope(place, raw)
-    for uid in (place.parent, place.prior_parent):
-        if uid and len(uid) not in (CREATED_UID_BYTES, ORIGINAL_UID_BYTES):
-            raise ProtocolError("a place names a malformed parent")
     return place
 
 
 def open_content(raw: bytes) -> Content:
-    """Decode and validate; raises ProtocolError."""
-    try:
-        content = _content_decoder.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"a content cannot be read: {error}") from error
+    """Decode and validate; raises ProtocolError where not even the envelope can be read."""
+    content = _decoded(raw, _content_decoder, _content_envelope_decoder, _content_of_envelope)
     _check_envelope(content, raw)
+    if content.gone is not None and not (
+        0 <= content.gone.time_ms <= TIME_MS_MAX
+        and 0 <= content.gone.replica <= REPLICA_MAX
+        and (content.gone.time_ms > 0) == (content.gone.replica > 0)
+    ):
+        raise ProtocolError("a content has seen a malformed stamp")
     return content
 
 
@@ -180,6 +217,10 @@ def open_record(uid: Uid, kind: int, place_raw: bytes, content_raw: bytes) -> Re
     """A record from the wire or the catalog; an empty `*_raw` is a register that is not there. Raises ProtocolError."""
     if len(uid) not in (CREATED_UID_BYTES, ORIGINAL_UID_BYTES):
         raise ProtocolError("a record has a malformed UID")
+    if not 0 < kind <= KIND_MAX:
+        raise ProtocolError("a record has a malformed kind")
+    if not place_raw and not content_raw:
+        raise ProtocolError("a record has no register")
     place = open_place(place_raw) if place_raw else None
     content = open_content(content_raw) if content_raw else None
     return Record(uid, kind, place, content, place_raw, content_raw)
@@ -191,18 +232,25 @@ def usable_name(name: bytes) -> bool:
 
 
 def usable(held: Record) -> bool:
-    """Whether this version can show it: a kind it knows, a name a disk can hold, a digest of the length it makes.
+    """Whether this version can show it: a kind it knows, a name a disk can hold, a content a disk can be given.
 
     What is not usable is stored, passed on, not shown, and listed in `blocked` (DESIGN section 4).
     """
     if held.kind not in KINDS or held.place is None or held.content is None:
         return False
-    if held.kind == ENTRY:
-        return True
-    if not usable_name(held.place.name):
+    if not usable_name(held.place.name) and held.kind != ENTRY:
         return False
-    content = held.content
-    return content.gone is not None or content.mode <= 0o7777 and (held.kind != FILE or len(content.digest) == 32)
+    return held.content.gone is not None or _usable_content(held.kind, held.content)
+
+
+def _usable_content(kind: int, content: Content) -> bool:
+    if kind == ENTRY:
+        return content.mode != _UNUSABLE_MODE
+    if not 0 <= content.mode <= 0o7777 or abs(content.mtime_ns) >= 2**63 or not 0 <= content.size < 2**63:
+        return False
+    if kind == SYMLINK:
+        return 0 < len(content.value) <= TARGET_BYTES_MAX and b"\0" not in content.value
+    return kind != FILE or len(content.digest) == DIGEST_BYTES
 
 
 def place_key(held: Record) -> tuple[Stamp, bytes]:
@@ -271,9 +319,9 @@ def vector_after(base: Register | None) -> Vector:
 def joined_vector(registers: tuple[Register, ...]) -> Vector:
     """The version vector of a change whose author saw all of `registers`, the most recent first."""
     highest: dict[ReplicaId, int] = {}
-    for register in registers:
-        for replica, counter in vector_after(register):
-            highest[replica] = max(counter, highest.get(replica, 0))
+    own = [(register.replica, register.counter) for register in registers]  # first: the last to go at the limit
+    for replica, counter in (*own, *(entry for register in registers for entry in register.vector)):
+        highest[replica] = max(counter, highest.get(replica, 0))
     return tuple(highest.items())[:VECTOR_ENTRIES_MAX]
 
 
@@ -285,7 +333,7 @@ def next_time(now_ms: int, *last: Register | None) -> int:
             floor = max(
                 floor, register.time_ms, register.gone.time_ms if isinstance(register, Content) and register.gone else 0
             )
-    return max(now_ms, floor + 1, 1)
+    return min(max(now_ms, floor + 1), TIME_MS_MAX)
 
 
 def _check_envelope(register: Register, raw: bytes) -> None:
@@ -297,3 +345,46 @@ def _check_envelope(register: Register, raw: bytes) -> None:
         raise ProtocolError("a register has a malformed stamp")
     if len(register.vector) > VECTOR_ENTRIES_MAX:
         raise ProtocolError("a version vector has too many entries")
+    if not all(0 < replica <= REPLICA_MAX and 0 < counter <= COUNTER_MAX for replica, counter in register.vector):
+        raise ProtocolError("a version vector has a malformed entry")
+
+
+def _is_parent(uid: Uid) -> bool:
+    return not uid or len(uid) in (CREATED_UID_BYTES, ORIGINAL_UID_BYTES)
+
+
+def _decoded(
+    raw: bytes,
+    whole: msgspec.msgpack.Decoder[_Register],
+    envelope: msgspec.msgpack.Decoder[_Envelope],
+    of_envelope: Callable[[_Envelope], _Register],
+) -> _Register:
+    try:
+        try:
+            register = whole.decode(raw)
+            if _has_no_more(register, raw):
+                return register
+        except msgspec.ValidationError:
+            register = of_envelope(envelope.decode(raw))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(f"a register cannot be read: {error}") from error
+    if not depth_at_most(raw, DEPTH_MAX):
+        raise ProtocolError("a register is nested too deeply")
+    return register
+
+
+def _has_no_more(register: Register, raw: bytes) -> bool:
+    """Whether it is certain that `raw` has only the fields that this version knows: then it is not deep."""
+    plain = register.gone is None if isinstance(register, Content) else True  # a stamp may have more fields, too
+    return plain and raw[0] == 0x90 | len(register.__struct_fields__)
+
+
+def _place_of_envelope(envelope: _PlaceEnvelope | Place) -> Place:
+    """A place under a name that no disk can hold."""
+    return Place(envelope.replica, envelope.counter, envelope.time_ms, envelope.vector, b"", b"", b"", b"")
+
+
+def _content_of_envelope(envelope: _ContentEnvelope) -> Content:
+    """A content with a mode that is none."""
+    seen = envelope
+    return Content(seen.replica, seen.counter, seen.time_ms, seen.vector, seen.gone, _UNUSABLE_MODE, 0, 0, b"", b"")
