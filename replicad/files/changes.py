@@ -4,9 +4,9 @@ The watch on a real disk (`watch`) and the feed of the tree in memory (tests/sim
 grain: per directory entry, after the fact, in the order in which the changes happened.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from replicad.files.fs import DIRECTORY, FileSystem, Stat
 from replicad.files.paths import PRIVATE, join
@@ -15,10 +15,28 @@ from replicad.files.paths import PRIVATE, join
 @dataclass(frozen=True, slots=True)
 class Dirty:
     """Something about the entry `name` of `directory` changed: it came, went, was written to, or its mode or times
-    changed. A rename is two of these; of what lies beneath a renamed directory nothing is said."""
+    changed. A rename is two of these; of what lies beneath a renamed directory nothing is said.
+
+    `inode` is the directory's own (0: not known). Whoever finds no directory at the path, or another one, has not
+    looked at what this tells of: a `Moved` is on its way, or has it gone. Such a value may be dropped when a marker
+    that was made after the look has come.
+    """
 
     directory: bytes
     name: bytes
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The watched directory that was at `old` is at `new`. It has been told by two `Dirty`, too.
+
+    Each `Dirty` told of `old` or beneath it, and not looked at yet, must be looked at beneath `new` as well (as well:
+    two directories that are exchanged are two of these, one after the other).
+    """
+
+    old: bytes
+    new: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,14 @@ class RootGone:
     reason: str
 
 
-Change = Dirty | Overflow | Marker | Unwatchable | RootGone
+Change = Dirty | Moved | Overflow | Marker | Unwatchable | RootGone
+
+
+class Watched(NamedTuple):
+    """A watched directory, wherever it is moved."""
+
+    watch: int
+    inode: int
 
 
 class Watch(Protocol):
@@ -62,20 +87,24 @@ class Watch(Protocol):
     whose changes are told under the new path; one moved anywhere else is not watched any more.
     """
 
-    def watch_directory(self, path: bytes) -> bool:
+    def watch_directory(self, path: bytes, parent: "Watched | None" = None) -> "Watched | None":
         """Watch one directory whose parent is watched (or the root). Again is no error, and corrects its path.
 
-        False where it cannot be, which has then been told by `Unwatchable`; FileNotFoundError or NotADirectoryError
-        where it is not there (any more).
+        None where it cannot be, which has then been told by `Unwatchable`; FileNotFoundError or NotADirectoryError
+        where it is not there (any more), or something above it has been moved since, or its parent is not `parent`.
         """
 
-    def is_watched(self, path: bytes) -> bool: ...
+    def walked(self, directory: "Watched") -> None:
+        """Everything beneath is watched, or was told to be unwatchable; nothing was missing on the way."""
+
+    def is_watched(self, path: bytes) -> bool:
+        """This directory is watched, and all beneath it was, once."""
 
     def watch_fence(self) -> bool:
         """Watch `.replicad/fence/`, by the same queue as all else. Again after it was removed and made anew."""
 
     def close(self) -> None:
-        """No callback runs after this has returned."""
+        """No callback runs after this has returned. Not to be called from a callback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +117,69 @@ class Listing:
     error: OSError | None = None
 
 
-def walk_and_watch(watch: Watch, fs: FileSystem, path: bytes) -> Iterator[Listing]:
+@dataclass
+class _Visit:
+    """A directory on the way from the top to where the walk is."""
+
+    watched: Watched | None
+    waiting: list[bytes]
+    complete: bool
+
+
+def walk_and_watch(watch: Watch, fs: FileSystem, path: bytes) -> Generator[Listing, None, None]:
     """A directory and all beneath it, from the top down, each watched before it is listed.
 
     Not entered: `.replicad` of the root, what lies on another mount than `path`, and what is gone by the time its turn
     comes (its parent's watch tells of that). Beneath a directory that cannot be watched nothing is watched (a watch
     there would not notice that its own path changes), but it is listed all the same.
+
+    A directory counts as walked when everything listed in it was found again in that very directory, and walked. If
+    something was not, it may have been deleted, or a directory above it renamed under the walk; the events will tell,
+    and who then asks whether the renamed one is watched must hear no.
     """
     top = fs.stat(path)
     if top is None:
         return
-    waiting = [(path, True)]
-    while waiting:
-        directory, parent_watched = waiting.pop()
-        try:
-            watched = parent_watched and watch.watch_directory(directory)
-            entries = fs.list_dir(directory)
-        except (FileNotFoundError, NotADirectoryError):
+    above: list[_Visit] = []
+    waiting = [path]
+    while above or waiting:
+        if not waiting:
+            done = above.pop()
+            if done.complete and done.watched:
+                watch.walked(done.watched)
+            if above:
+                above[-1].complete &= done.complete
+                waiting = above[-1].waiting
             continue
-        except OSError as error:
-            yield Listing(directory, [], watched=False, error=error)
+        directory = waiting.pop()
+        found = _watch_and_list(watch, fs, directory, above[-1] if above else None)
+        if found is None:
+            if above:
+                above[-1].complete = False
             continue
-        yield Listing(directory, entries, watched)
-        waiting.extend(
-            (join(directory, name), watched)
-            for name, stat in reversed(entries)
+        watched, listing = found
+        yield listing
+        waiting = [
+            join(directory, name)
+            for name, stat in reversed(listing.entries)
             if stat.kind == DIRECTORY and stat.mount == top.mount and (directory or name != PRIVATE)
-        )
+        ]
+        above.append(_Visit(watched, waiting, complete=listing.error is None))
+
+
+def _watch_and_list(
+    watch: Watch, fs: FileSystem, path: bytes, above: _Visit | None
+) -> tuple[Watched | None, Listing] | None:
+    """None where it is not there any more, or another directory than the one that was watched is."""
+    watched: Watched | None = None
+    try:
+        if above is None or above.watched is not None:
+            watched = watch.watch_directory(path, above.watched if above else None)
+        stat, entries = fs.read_dir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return watched, Listing(path, [], watched is not None, error)
+    if watched is not None and stat.inode != watched.inode:
+        return None
+    return watched, Listing(path, entries, watched is not None)

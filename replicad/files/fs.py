@@ -70,6 +70,10 @@ class FileSystem(Protocol):
         Raises where the directory cannot be read to its end: a listing is complete or it is an error.
         """
 
+    def read_dir(self, path: bytes) -> tuple[Stat, list[tuple[bytes, Stat]]]:
+        """What the directory itself is, and all its entries as by `list_dir`, through one handle: whatever is renamed
+        meanwhile, the entries are those of that directory."""
+
     def read_link(self, path: bytes) -> bytes: ...
     def open_read(self, path: bytes) -> OpenFile:
         """A regular file only, no atime update if allowed; a fifo or device raises OSError ELOOP, ENXIO or EINVAL."""

@@ -150,6 +150,9 @@ class RealFileSystem:
             return None
 
     def list_dir(self, path: bytes) -> list[tuple[bytes, Stat]]:
+        return self.read_dir(path)[1]
+
+    def read_dir(self, path: bytes) -> tuple[Stat, list[tuple[bytes, Stat]]]:
         entries: list[tuple[bytes, Stat]] = []
         with self._directory(path, linux.O_READ_DIRECTORY) as directory:
             with os.scandir(directory) as found:
@@ -161,7 +164,7 @@ class RealFileSystem:
                     entries.append((name, self._stat(directory, name)))
                 except FileNotFoundError:
                     continue  # vanished since the directory was read
-        return entries
+            return self._stat(directory, b""), entries
 
     def read_link(self, path: bytes) -> bytes:
         parent, name = split(path)

@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Sequence
 
 from replicad.files.fs import DIRECTORY, FILE, OTHER, SYMLINK, OpenFile, Stat
-from replicad.files.paths import PRIVATE, split
+from replicad.files.paths import PRIVATE, join, split
 from tests.sim.memory_tree import TARGET_MAX, Node, Tree, failure
 from tests.sim.memory_user import UserSide
 
@@ -116,8 +116,8 @@ class MemoryFileSystem(UserSide):
         self.before_read: Hook | None = None
         self.on_entry: Callable[[Node, bytes, bool], None] | None = None
         """The watch: told of (directory, name, whether it is new) after each change of an entry."""
-        self.on_moved: Callable[[Node], None] | None = None
-        """The watch: told of each directory that changed its place, after it has."""
+        self.on_moved: Callable[[Node, bytes], None] | None = None
+        """The watch: told of each directory that changed its place, after it has, and of its path before."""
         self.exchanges = True
         """Whether this filesystem has RENAME_EXCHANGE."""
         self.open_files: dict[MemoryOpenFile, None] = {}
@@ -149,9 +149,13 @@ class MemoryFileSystem(UserSide):
         return node.stat() if node is not None else None
 
     def list_dir(self, path: bytes) -> list[tuple[bytes, Stat]]:
+        return self.read_dir(path)[1]
+
+    def read_dir(self, path: bytes) -> tuple[Stat, list[tuple[bytes, Stat]]]:
         self.about_to_read("list_dir", path)
         directory = self.tree.directory(path)
-        return [(name, self.tree.entry(directory, name).stat()) for name in sorted(directory.entries)]
+        names = sorted(directory.entries)
+        return directory.stat(), [(name, self.tree.entry(directory, name).stat()) for name in names]
 
     def read_link(self, path: bytes) -> bytes:
         self.about_to_read("read_link", path)
@@ -252,12 +256,13 @@ class MemoryFileSystem(UserSide):
             self.on_entry(directory, name, new)
 
     def _moved(self, one: Node, one_name: bytes, other: Node, other_name: bytes, *nodes: Node) -> None:
-        if self.on_moved is not None:
-            for node in nodes:
-                if node.kind == DIRECTORY:
-                    self.on_moved(node)
+        """The first node went from `one` to `other`, the second, if there is one, the other way."""
         self._told(one, one_name)
         self._told(other, other_name, new=True)
+        places = (join(one.path(), one_name), join(other.path(), other_name))
+        for node, before in zip(nodes, places, strict=False):
+            if node.kind == DIRECTORY and self.on_moved is not None:
+                self.on_moved(node, before)
 
     # Shared with the user's side.
 

@@ -41,7 +41,9 @@ class Node:
         self.name = b""
         self.covered_by: Node | None = None
         """The root of what is mounted here."""
-        self.watched = False
+        self.watched = self.walked = False
+        self.watch = 0
+        """For the watch: whether events are told, whether all beneath was watched, and the watch's number."""
 
     def stat(self) -> Stat:
         size = len(self.data) if self.kind == FILE else len(self.target) if self.kind == SYMLINK else 0

@@ -3,9 +3,10 @@
 tests/files/test_watch_contract.py runs one suite against both.
 """
 
+import errno
 from collections.abc import Callable
 
-from replicad.files.changes import Change, Dirty, Marker, Overflow, Unwatchable
+from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, Unwatchable, Watched
 from replicad.files.paths import PRIVATE
 from tests.sim.memory_fs import MemoryFileSystem
 from tests.sim.memory_tree import Node
@@ -20,25 +21,35 @@ class MemoryWatch:
         self._fs = fs
         self._on_change = on_change
         self._fence: Node | None = None
+        self._by_watch: dict[int, Node] = {}
         self.refuse: Callable[[bytes], str | None] = lambda path: None
         """Gives the reason why a directory cannot be watched, where the test wants that."""
         fs.on_entry = self._on_entry
         fs.on_moved = self._on_moved
 
-    def watch_directory(self, path: bytes) -> bool:
+    def watch_directory(self, path: bytes, parent: Watched | None = None) -> Watched | None:
         node = self._fs.tree.directory(path)
         reason = self.refuse(path)
         if reason is not None:
-            node.watched = False
+            node.watched = node.walked = False
             self._on_change(Unwatchable(path, reason))
-            return False
-        assert node.parent is None or node.parent.watched, f"{path!r}: its parent is not watched"
+            return None
+        above = node.parent
+        if above is not None and (not above.watched or (parent is not None and parent.inode != above.inode)):
+            raise FileNotFoundError(errno.ENOENT, "moved meanwhile, or its parent was", path)
         node.watched = True
-        return True
+        if not node.watch:
+            node.watch = len(self._by_watch) + 1
+            self._by_watch[node.watch] = node
+        return Watched(node.watch, node.inode)
+
+    def walked(self, directory: Watched) -> None:
+        node = self._by_watch[directory.watch]
+        node.walked = node.watched and node.watch == directory.watch
 
     def is_watched(self, path: bytes) -> bool:
         try:
-            return self._fs.tree.directory(path).watched
+            return self._fs.tree.directory(path).walked
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -47,7 +58,8 @@ class MemoryWatch:
         return True
 
     def overflow(self) -> None:
-        """As when the kernel's queue runs over. What was lost is the simulator's choice."""
+        """As when the kernel's queue runs over. Nothing is watched then but the fence."""
+        _forget(self._fs.tree.root)
         self._on_change(Overflow())
 
     def close(self) -> None:
@@ -59,18 +71,23 @@ class MemoryWatch:
             if new:
                 self._on_change(Marker(name))
         elif directory.watched:
-            self._on_change(Dirty(directory.path(), name))
+            self._on_change(Dirty(directory.path(), name, directory.inode))
 
-    def _on_moved(self, node: Node) -> None:
+    def _on_moved(self, node: Node, before: bytes) -> None:
+        if not node.watched:
+            return
         if node.parent is None or not node.parent.watched:
             _forget(node)
+        else:
+            self._on_change(Moved(before, node.path()))
 
 
 def _forget(node: Node) -> None:
     waiting = [node]
     while waiting:
         directory = waiting.pop()
-        directory.watched = False
+        directory.watched = directory.walked = False
+        directory.watch = 0
         for entry in directory.entries.values():
             waiting.append(entry)
             if entry.covered_by is not None:
