@@ -12,9 +12,10 @@ import pytest
 from replicad.catalog.changes import AddIntents, Intent, RenewReplica, SetMeta, SetReplicaOwner, TakeInvitation
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog
+from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
 from replicad.core.ids import Cn, uid_of
-from replicad.core.records import ENTRY, encode, record
+from replicad.core.records import ENTRY, Stamp, encode, record
 from replicad.core.view import ObjectState
 from replicad.errors import CatalogError
 from tests.catalog.making import FOLDER, OWN, content, created, node, place, with_content
@@ -112,10 +113,14 @@ def test_a_failed_commit_leaves_no_replica_id_behind(catalog: Catalog) -> None:
     assert catalog.reader().replica_owner(78) == "m"
 
 
-def test_a_draft_over_an_older_state_is_refused(catalog: Catalog) -> None:
-    older = Draft(catalog)
-    older.put(ObjectState(created(Cn(7, 1))))
-    add(catalog, b"a")
+@pytest.mark.parametrize("replica", [OWN, 7])
+def test_a_draft_over_an_older_state_is_refused(catalog: Catalog, replica: int) -> None:
+    older, newer = Draft(catalog), Draft(catalog)
+    older.put(ObjectState(created(Cn(8, 1))))
+    cn = newer.allocate() if replica == OWN else Cn(replica, 1)
+    newer.learn(CNSet.of([cn]))
+    newer.put(ObjectState(created(cn)))
+    catalog.commit(newer, now_ms=1)
     with pytest.raises(AssertionError, match="over an older state"):
         catalog.commit(older, now_ms=2)
     assert catalog.faults() == []
@@ -152,6 +157,30 @@ def test_only_the_thread_that_opened_it_writes(tmp_path: Path) -> None:
     assert len(raised) == 2
     assert [catalog.meta("x") for catalog in catalogs] == [None, None]
     catalogs[1].close()
+
+
+def test_counts_follow_an_object_from_pending_to_installed_to_gone(catalog: Catalog) -> None:
+    draft = Draft(catalog)
+    held = created(draft.allocate(), size=7)
+    draft.put(ObjectState(held, pending=True))
+    catalog.commit(draft, now_ms=5)
+    assert (catalog.counts(), catalog.pending_tally()) == ((1, 7), (1, 7, 5))
+    draft = Draft(catalog)
+    number = draft.new_node_id()
+    draft.put_node(node(number))
+    draft.update(held.uid, node=number, pending=False)
+    catalog.commit(draft, now_ms=6)
+    assert (catalog.counts(), catalog.pending_tally()) == ((1, 7), (0, 0, None))
+    draft = Draft(catalog)
+    gone = with_content(held, content(draft.allocate(), gone=Stamp(1, OWN)))
+    draft.update(held.uid, record=gone, base_content_raw=held.content_raw, pending=True)
+    catalog.commit(draft, now_ms=7)
+    assert (catalog.counts(), catalog.pending_tally()) == ((0, 0), (1, 0, 7))
+    draft = Draft(catalog)
+    draft.drop(held.uid)
+    catalog.commit(draft, now_ms=8)
+    assert (catalog.counts(), catalog.pending_tally()) == ((0, 0), (0, 0, None))
+    assert catalog.not_installed() == CNSet()
 
 
 def test_the_catalogs_own_entries_are_its_own(catalog: Catalog) -> None:

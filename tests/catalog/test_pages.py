@@ -132,6 +132,21 @@ def test_i2_s18_a_page_before_the_head_tells_of_no_cn_but_its_records() -> None:
     assert [wire.place != b"" for wire in last.records] == [True]
 
 
+@pytest.mark.parametrize(("records_max", "bytes_max"), [(2, 1_000_000), (512, 200)])
+def test_what_does_not_fit_comes_with_the_next_page(records_max: int, bytes_max: int) -> None:
+    catalog = Catalog.open(None, FOLDER, lambda: OWN)
+    draft = Draft(catalog)
+    for index in range(5):
+        draft.put(ObjectState(created(draft.allocate(), name=b"%d" % index)))
+    catalog.commit(draft, now_ms=1)
+    first = catalog.page(0, EMPTY, records_max, bytes_max)
+    assert (len(first.records), first.end) == (2, 2)
+    second = catalog.page(2, EMPTY, records_max, bytes_max)
+    assert (len(second.records), second.end) == (2, 4)
+    last = catalog.page(4, EMPTY, records_max, bytes_max)
+    assert (len(last.records), last.end, last.known) == (1, 5, catalog.known)
+
+
 def test_only_the_register_that_the_base_lacks_is_given() -> None:
     catalog = Catalog.open(None, FOLDER, lambda: OWN)
     draft = Draft(catalog)
