@@ -1,0 +1,132 @@
+"""What is pushed to one peer, and from where such a page may be said to begin. PROTOCOL sections 2 and 4.
+
+Rules kept here:
+1. The base of a push, and the claim that it begins at 0, stand on what the peer has *told* in this session; what was
+   sent may be lost.
+2. A change that came from others goes at once to those that are not connected to where it came from; to the rest only
+   when they have had time to get it, and say that they have not.
+3. Not more than WAITING_MAX pushed records wait for the peer to tell that it knows them. Beyond that nothing is
+   pushed: a status tells of it, and the peer pulls at its own pace. So a queue to a slow peer never grows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from replicad.core.cnset import EMPTY, CNSet
+
+WAITING_MAX = 512
+"""Records: one page. A peer that is behind by more is served better by a series."""
+FORWARD_DELAY_MS = 1_000
+"""For a change to come from where it came from, and for the status that says so: at most one a second."""
+FORWARD_LATEST_MS = 2_500
+"""Without such a status the link between the two may be gone without anyone having noticed."""
+NOTES_MAX = 64
+"""Pushes not yet told of, and changes held back: beyond it the oldest are joined."""
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """A catalog between two commits."""
+
+    head: int
+    known: CNSet
+
+
+class Push(msgspec.Struct, frozen=True, gc=False):
+    """Send what was stored after `after`, without `base`, as pages the first of which begins at `begin`."""
+
+    after: int
+    begin: int
+    base: CNSet
+
+
+class _Sent(msgspec.Struct, frozen=True, gc=False):
+    cns: CNSet
+    records: int
+
+
+class _Held(msgspec.Struct, frozen=True, gc=False):
+    """A change that the peer should get from another."""
+
+    since_ms: int
+    after: int
+    cns: CNSet
+
+
+class Outbox:
+    """Of one link, for as long as it is up."""
+
+    def __init__(self) -> None:
+        self.told: CNSet | None = None
+        """All that the peer has said in this session that it knows; None: nothing yet, and nothing is pushed."""
+        self._told_ms = 0
+        self._sent: list[_Sent] = []
+        self._held: list[_Held] = []
+
+    @property
+    def waiting(self) -> int:
+        """Records pushed that the peer has not told of."""
+        return sum(sent.records for sent in self._sent)
+
+    def hear(self, cns: CNSet, now_ms: int) -> None:
+        """The peer has shown that it knows `cns`: by any message, for any reason."""
+        told = (self.told or EMPTY).union(cns)
+        if told is not self.told:
+            self.told = told
+            self._sent = [sent for sent in self._sent if not told.contains_all(sent.cns)]
+        self._told_ms = now_ms
+
+    def committed(self, before: Mark, after: Mark, now_ms: int, *, hold: bool) -> Push | None:
+        """A commit brought this member from `before` to `after`. `hold`: the peer should get it from elsewhere.
+
+        None also where the peer is too far behind: the status that every commit leads to tells of it.
+        """
+        if self.told is None or after.head == before.head:
+            return None
+        lacking = after.known.minus(before.known).minus(self.told)
+        if not lacking:
+            return None
+        if hold:
+            self._hold(_Held(now_ms, before.head, lacking))
+            return None
+        begin = 0 if self.told.contains_all(before.known) else before.head
+        return self._push(before.head, begin, lacking, after.head)
+
+    def due(self, head: int, now_ms: int) -> Push | None:
+        """What was held back and is still not there."""
+        told = self.told or EMPTY
+        self._held = [held for held in self._held if not told.contains_all(held.cns)]
+        ripe = [held for held in self._held if self._ripe(held, now_ms)]
+        if not ripe:
+            return None
+        after = min(held.after for held in ripe)
+        lacking = EMPTY
+        for held in self._held:
+            if held.after >= after:
+                lacking = lacking.union(held.cns.minus(told))
+        self._held = [held for held in self._held if held.after < after]
+        return self._push(after, after, lacking, head)
+
+    def next_due_ms(self) -> int | None:
+        """When `due` has something to do at the latest."""
+        return min((held.since_ms + FORWARD_LATEST_MS for held in self._held), default=None)
+
+    def _push(self, after: int, begin: int, lacking: CNSet, head: int) -> Push | None:
+        records = head - after
+        if self.waiting + records > WAITING_MAX:
+            return None
+        self._sent.append(_Sent(lacking, records))
+        if len(self._sent) > NOTES_MAX:
+            first, second = self._sent[0], self._sent[1]
+            self._sent[:2] = [_Sent(first.cns.union(second.cns), first.records + second.records)]
+        return Push(after, begin, self.told or EMPTY)
+
+    def _hold(self, held: _Held) -> None:
+        self._held.append(held)
+        if len(self._held) > NOTES_MAX:
+            first, second = self._held[0], self._held[1]
+            self._held[:2] = [_Held(first.since_ms, min(first.after, second.after), first.cns.union(second.cns))]
+
+    def _ripe(self, held: _Held, now_ms: int) -> bool:
+        heard_since = self._told_ms >= held.since_ms + FORWARD_DELAY_MS
+        return heard_since or now_ms >= held.since_ms + FORWARD_LATEST_MS

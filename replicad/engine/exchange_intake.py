@@ -1,0 +1,91 @@
+"""Taking pages in: the knowledge rule at work (docs/PROTOCOL.md, section 2, R1 to R3, and section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from replicad.catalog.store import Catalog
+from replicad.core.cnset import CNSet
+from replicad.core.draft import Draft
+from replicad.core.ids import MemberId, ReplicaId
+from replicad.core.messages import Page
+from replicad.core.records import Record
+from replicad.core.series import Checkpoint, Coverage, Taken, covered, take
+from replicad.core.settling import Settling
+from replicad.engine.exchange_memory import Memory
+
+Absorb = Callable[[Draft, Sequence[Record]], None]
+"""Merge records into a draft, and keep in step what follows from them; the CNs are added by the exchange."""
+
+
+class Intake:
+    """Of one exchange."""
+
+    def __init__(self, catalog: Catalog, absorb: Absorb, memory: Memory, settling: Settling) -> None:
+        self._catalog = catalog
+        self._absorb = absorb
+        self._memory = memory
+        self._settling = settling
+        self._coverage: dict[MemberId, Coverage] = {}
+
+    def meet(self, peer: MemberId) -> None:
+        self._coverage[peer] = Coverage()
+
+    def part(self, peer: MemberId) -> None:
+        del self._coverage[peer]
+
+    def take(self, peer: MemberId, page: Page, records: Sequence[Record], shown: CNSet | None, now_ms: int) -> bool:
+        """Store a page that was validated; `shown` is S. Returns whether it brought anything, or moved w."""
+        before = self._catalog.known
+        row = self._memory.row(peer, page.replica)
+        taken = take(row, page.begin, page.end, page.head, shown is not None)
+        cns = CNSet.of(cn for record in records for cn in record.cns())
+        self._store(peer, page, records, cns.union(shown) if taken.learn and shown is not None else cns, taken, now_ms)
+        self._settle(peer, page, records, cns.minus(before), now_ms)
+        if shown is not None and taken.learn:
+            self._settling.completed(peer, page.replica, page.head, shown)
+        elif shown is not None:
+            self.cover(peer, page.replica, page.head, shown)
+        if self._catalog.known != before:
+            self._cover_all()
+        return taken.row.position > row.position or self._catalog.known != before
+
+    def cover(self, peer: MemberId, replica: ReplicaId, head: int, shown: CNSet) -> None:
+        """R3, now or once what is lacking has come. `shown` is all that the peer knew at `head`."""
+        lacking = shown.minus(self._catalog.known)
+        if lacking:
+            self._coverage[peer].note(Checkpoint(replica, head, shown, lacking))
+        else:
+            self._covered(peer, replica, head, shown)
+
+    def _cover_all(self) -> None:
+        for peer, coverage in self._coverage.items():
+            checkpoint = coverage.learned(self._catalog.known) if len(coverage) else None
+            if checkpoint is not None:
+                self._covered(peer, checkpoint.replica, checkpoint.head, checkpoint.shown)
+
+    def _covered(self, peer: MemberId, replica: ReplicaId, head: int, shown: CNSet) -> None:
+        self._memory.set_row(peer, replica, covered(self._memory.row(peer, replica), head))
+        self._settling.completed(peer, replica, head, shown)
+
+    def _store(
+        self, peer: MemberId, page: Page, records: Sequence[Record], learned: CNSet, taken: Taken, now_ms: int
+    ) -> None:
+        """Records, CNs and row in one transaction; none where nothing changed."""
+        draft = Draft(self._catalog)
+        self._absorb(draft, records)
+        draft.learn(learned)
+        moved = taken.row != self._memory.row(peer, page.replica)
+        if not moved and not draft.stored and draft.known == self._catalog.known:
+            return
+        self._catalog.commit(draft, self._memory.row_changes((peer, page.replica, taken.row)), now_ms=now_ms)
+        # Only now: a commit that fails must not leave a row here that claims what was not stored (I2).
+        self._memory.set_row(peer, page.replica, taken.row)
+        self._memory.rows_stored()
+
+    def _settle(self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, now_ms: int) -> None:
+        if records:
+            self._settling.record_came(peer, now_ms)
+        brought = [record.uid for record in records if any(cn in fresh for cn in record.cns())]
+        if brought or not page.settled:
+            self._settling.brought(peer, page.replica, page.head, brought, fresh, page.settled, now_ms)

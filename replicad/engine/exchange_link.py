@@ -1,0 +1,108 @@
+"""What an exchange keeps of one link, and the values it is given by the replica that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from replicad.core.cnset import EMPTY, CNSet
+from replicad.core.ids import ReplicaId, Uid
+from replicad.core.messages import (
+    CONTENT,
+    HIERARCHY,
+    ContentBackfill,
+    ContentChange,
+    HierarchyBackfill,
+    HierarchyChange,
+    MemberStatus,
+)
+from replicad.core.outbox import Outbox
+from replicad.core.records import ENTRY
+from replicad.errors import ProtocolError
+
+REPLICAS_PER_LINK_MAX = 16
+"""Replica ids that a peer may show on one link: it takes a new one when it was put back, and that once."""
+REPORTS_MAX = 64
+"""Pairs of unequal digests remembered, so that each is reported once."""
+
+PushType = type[HierarchyChange] | type[ContentChange]
+AnswerType = type[HierarchyBackfill] | type[ContentBackfill]
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Which codes and kinds of records belong to what is exchanged."""
+
+    push: PushType
+    answer: AnswerType
+    entries: bool
+    """Records are entries; in a folder none is."""
+
+    def check_kind(self, kind: int) -> None:
+        """Raises ProtocolError."""
+        if (kind == ENTRY) != self.entries:
+            raise ProtocolError(f"a record of kind {kind} does not belong here")
+
+
+CHANNELS = {
+    HIERARCHY: Channel(HierarchyChange, HierarchyBackfill, True),
+    CONTENT: Channel(ContentChange, ContentBackfill, False),
+}
+
+
+class OwnState(msgspec.Struct, frozen=True):
+    """What this member's status says beside what the catalog's CNs say (core.messages.MemberStatus).
+
+    `serves`: False while nothing may be served (rule 6: before a founder's first scan ends); then nothing is pushed,
+    answered or shown as known. `missing`: known and not installed.
+    """
+
+    state: int
+    complete: bool
+    scanned: bool
+    serves: bool = True
+    missing: CNSet = EMPTY
+    not_wanted: CNSet = EMPTY
+    purged: CNSet = EMPTY
+    pending_files: int = 0
+    pending_bytes: int = 0
+    oldest_ms: int | None = None
+
+
+@dataclass(slots=True)
+class UidsAsked:
+    uids: tuple[Uid, ...]
+    asked_ms: int
+
+
+@dataclass(slots=True)
+class Link:
+    """For as long as the link is up: nothing told on it outlives it."""
+
+    outbox: Outbox = field(default_factory=Outbox)
+    replica: ReplicaId | None = None
+    """The peer's, as last shown."""
+    offers: CNSet = EMPTY
+    """What the peer has shown that it would serve."""
+    correlation: int = 0
+    """Of the request of the cycle under way."""
+    said: MemberStatus | None = None
+    """What the last status to it said, without what always differs."""
+    asked: dict[int, UidsAsked] = field(default_factory=dict)
+    """Requests by UID, by correlation."""
+    reported: dict[tuple[bytes, bytes], None] = field(default_factory=dict)
+    _replicas: set[ReplicaId] = field(default_factory=set)
+
+    def speaks_for(self, replica: ReplicaId) -> None:
+        """The peer names `replica` as its own; raises ProtocolError where it does so too often."""
+        self._replicas.add(replica)
+        if len(self._replicas) > REPLICAS_PER_LINK_MAX:
+            raise ProtocolError("a peer changes its replica id again and again")
+        self.replica = replica
+
+    def report_once(self, ours: bytes, theirs: bytes) -> bool:
+        if (ours, theirs) in self.reported or len(self.reported) >= REPORTS_MAX:
+            return False
+        self.reported[ours, theirs] = None
+        return True
