@@ -209,7 +209,7 @@ def _plan_parent(view: View, slot: Slot, context: Context) -> Plan:
     parent = view.object(slot.directory)
     if parent is None:
         return Wait("the directory that it is in is not known yet", missing_parent=slot.directory)
-    if slot.directory in context.visiting or not parent.pending:
+    if slot.directory in context.visiting or not parent.pending or parent.record.kind != DIRECTORY:
         return Wait("the directory that it is in cannot be made")
     return First((slot.directory,))
 
@@ -224,6 +224,10 @@ def _plan_in_place(
         if found.kind != DIRECTORY:
             return Step(StepKind.REMOVE, found.lead, node=extra.id, preserve=preserve_reason(view, extra.id))
         return _first_children(view, extra, context) or Step(StepKind.REMOVE_DIR, found.lead, node=extra.id)
+    for state in view.objects(found.winners):
+        if state.node not in (None, node.id):
+            # It stands with others at an entry that is theirs (`_claimed`): objects that were one and have parted.
+            return Step(StepKind.DETACH, state.record.uid, node=state.node)
     strangers = [uid for uid in view.uids_at(node.id) if uid not in found.winners]
     content = lead.record.content
     assert content is not None
@@ -242,7 +246,7 @@ def _plan_in_place(
     if found.kind == DIRECTORY or _bytes_there(view, found.kind, node, content):
         if strangers and node.shows == content.cn:
             return Step(StepKind.DETACH, strangers[0], node=node.id)
-        return step
+        return step if content.gone is None else None
     if found.kind == FILE and not context.staged(found.lead, content.digest):
         return NeedContent(found.lead, content, node.id)
     return msgspec.structs.replace(step, kind=StepKind.PUT, node=None, preserve=preserve_reason(view, node.id))
@@ -283,6 +287,8 @@ def _plan_occupied(
         if node is not None and not _nested(view, node, occupant) and node.parent != STAGING_NODE:
             return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
     elif occupant.kind == DIRECTORY:
+        if node is not None and _is_within(view, node.id, occupant.id):
+            return Step(StepKind.LIFT, step.uid, node=node.id)
         first = _first_children(view, occupant, context)
         if first is not None:
             return first
@@ -310,8 +316,9 @@ def _first_children(view: View, directory: Node, context: Context) -> Plan:
     waiting: list[Uid] = []
     for child in children:
         tenants = [uid for uid in view.uids_at(child.id) if _pending(view, uid)]
-        if tenants and all(_is_winner(view, uid) and not _has_way(view, uid) for uid in tenants):
-            # It is wanted below a directory that is not known yet (rule 10): it waits for that in staging.
+        winners = [uid for uid in tenants if _is_winner(view, uid)]
+        if winners and all(uid in context.visiting or not _has_way(view, uid) for uid in winners):
+            # It waits for what waits for it, or for a directory that is not known yet (rule 10): in staging.
             return Step(StepKind.LIFT, tenants[0], node=child.id)
         waiting.extend(uid for uid in tenants if uid not in context.visiting)
         if len(waiting) >= FIRST_MAX:

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Sequence
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content
-from replicad.core.tree import Outcome, Slot, outcome, slot_of
+from replicad.core.tree import Outcome, Slot, entries, outcome, slot_of
+from replicad.core.tree_places import rep
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
 
 
@@ -38,10 +39,20 @@ def settle(draft: Draft, slots: Iterable[Slot], changed: Iterable[Uid]) -> None:
             loose.add(uid)
         else:
             worklist.add(slot)
+        worklist.update(_uprooted(draft, uid))
     for slot in sorted(worklist):
         _settle_slot(draft, slot)
     for uid in sorted(loose):
         _settle_absent(draft, uid)
+
+
+def _uprooted(draft: Draft, uid: Uid) -> list[Slot]:
+    """The slots in a directory that stands at another disk entry than before this draft: its children do not."""
+    state, before = draft.object(uid), draft.view.object(uid)
+    if state is None or before is None or before.node in (None, state.node) or state.record.kind != DIRECTORY:
+        return []
+    directory = rep(draft, uid)
+    return [Slot(directory, name) for name in entries(draft, directory)]
 
 
 def directory_node(view: View, directory: Uid) -> Node | None:
@@ -49,7 +60,7 @@ def directory_node(view: View, directory: Uid) -> Node | None:
     if directory == ROOT:
         return view.node(ROOT_NODE)
     state = view.object(directory)
-    if state is None:
+    if state is None or state.record.kind != DIRECTORY:
         return None
     members = view.group_members(directory) if state.group is not None else (directory,)
     return main_node(view, slot_of(view, directory), members)

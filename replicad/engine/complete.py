@@ -67,9 +67,14 @@ def _put_new(draft: Draft, step: Step, result: Done, lifted: bytes) -> set[Uid]:
         # A winner that stands at an entry of its own elsewhere keeps it until that merges into this one.
         state = draft.object(uid)
         assert state is not None
-        if state.node is None or state.node == node_id:
+        if state.node in (None, node_id) or _is_shared(draft, state.node, step):
             draft.update(uid, node=node_id, base_place_raw=b"", base_content_raw=b"")
     return changed
+
+
+def _is_shared(draft: Draft, node: NodeId | None, step: Step) -> bool:
+    """Whether an entry stands for others too, who keep it: objects that were one and have parted."""
+    return node is not None and any(uid not in step.winners for uid in draft.uids_at(node))
 
 
 def _relocate(draft: Draft, step: Step, result: Done, lifted: bytes) -> set[Uid]:

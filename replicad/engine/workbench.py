@@ -66,6 +66,8 @@ class Workbench:
         self._parked: dict[Uid, Parked] = {}
         self._beyond = True
         """There may be pending objects in the catalog that are not in the window."""
+        self._progress = False
+        """Something was done since those that wait for others were last offered."""
 
     def offer(self, uids: Iterable[Uid]) -> None:
         """These objects are pending, or their content is staged, or what they waited for may have come."""
@@ -117,7 +119,9 @@ class Workbench:
             done.applied = self._applier.run(batch, now_ms)
             self._take_in(done, now_ms)
         done.more = bool(self._ready or self._beyond) and (bool(done.applied.done) or not planner.stuck)
-        if not self._ready and done.applied.done:
+        self._progress |= bool(done.applied.done)
+        if not self._ready and self._progress:
+            self._progress = False
             self.release()
             done.more = bool(self._ready)
         return done
