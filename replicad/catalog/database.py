@@ -29,8 +29,8 @@ FILE_MODE = 0o600
 """A catalog holds invitations."""
 
 
-def catalog_error(where: object, error: Exception) -> CatalogError:
-    return CatalogError(f"the catalog {where} cannot be used: {error}")
+def catalog_error(where: object, error: BaseException) -> CatalogError:
+    return CatalogError(f"the catalog {where} cannot be used: {' '.join(str(error).split())}")
 
 
 @contextmanager
@@ -70,32 +70,40 @@ class MemoryDatabase:
     def close(self) -> None:
         self.connection.close()
 
+    def __del__(self) -> None:
+        self.close()
+
 
 def open_file(path: Path) -> sqlite3.Connection:
-    """The writer's connection to the file at `path`, made if it is not there. Raises CatalogError."""
+    """The writer's connection to the file at `path`, made if it is not there; checked if it was not closed cleanly.
+
+    Nothing in the file is changed yet. Raises CatalogError.
+    """
     with converted(path):
-        unclean = path.with_name(path.name + "-wal").exists()
+        unclean = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
         _make(path)
         connection = _connect(str(path), own_thread=True)
     try:
         with converted(path):
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-            if unclean:
-                _check(path, connection)
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            if mode != "wal":
-                raise CatalogError(
-                    f"the catalog {path} cannot have a write-ahead log here: put the home on a local disk"
-                )
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = OFF")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+            if unclean:
+                _check(path, connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def log_ahead(path: Path, connection: sqlite3.Connection) -> None:
+    """Commit to a write-ahead log from here on; only for a file that is known to be a catalog. Raises CatalogError."""
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise CatalogError(f"the catalog {path} cannot have a write-ahead log here: put the home on a local disk")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

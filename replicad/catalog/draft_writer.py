@@ -20,6 +20,7 @@ from replicad.catalog.prepared import among, padded, prepared, prepared_many
 from replicad.catalog.rows import PLAIN_COLUMNS, NodeRow, ObjectRow, Pending, node_row, object_row
 from replicad.catalog.schema import NODE, OBJECT
 from replicad.catalog.summary import Summary
+from replicad.core.cnset import CNSet
 from replicad.core.digest import register_sum
 from replicad.core.draft import DIGEST_MODULUS, Draft
 from replicad.core.ids import Uid
@@ -70,7 +71,8 @@ def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas
     """
     assert draft.replica == summary.replica, "a draft allocated under another replica id"
     assert draft.counter >= summary.counter, "a draft over an older state"
-    assert draft.known.last(draft.replica) >= draft.counter, "a CN was allocated that is not known"
+    allocated = CNSet.span(draft.replica, summary.counter + 1, draft.counter)
+    assert draft.known.contains_all(allocated), "a CN was allocated that is not known"
     pairs, head = _pairs(db, draft, summary.head, replicas, (summary.commits, now_ms))
     assert draft.digest == _digest(summary.digest, pairs), "a draft over an older state, or one that lost count"
     _write_objects(db, pairs)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import replicad
-from replicad.catalog.database import MemoryDatabase
+from replicad.catalog.database import MemoryDatabase, catalog_error
 from replicad.errors import CatalogError
 
 
@@ -47,7 +48,8 @@ def bring_up(connection: sqlite3.Connection, where: object) -> None:
     """Migrate to the newest revision; raises CatalogError, with the database as it was."""
     stored = stored_revision(connection, where)
     if stored != newest_revision():
-        _migrate(connection, stored, where)
+        with _ALEMBIC:
+            _migrate(connection, stored, where)
 
 
 def bring_up_memory(database: MemoryDatabase) -> None:
@@ -64,11 +66,16 @@ def _empty_catalog() -> MemoryDatabase:
     return database
 
 
+_ALEMBIC = Lock()
+"""Alembic reaches its migrations through module globals, and folders are opened by threads of their own."""
+
+
 def _migrate(connection: sqlite3.Connection, stored: str | None, where: object) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
     from sqlalchemy import create_engine, event
+    from sqlalchemy.exc import OperationalError
     from sqlalchemy.pool import StaticPool
 
     config = Config()
@@ -82,6 +89,9 @@ def _migrate(connection: sqlite3.Connection, stored: str | None, where: object) 
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     # The driver begins nothing by itself (database.py), and without a BEGIN every DDL statement would stand alone.
     event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
-    with engine.connect() as migrating:
-        config.attributes["connection"] = migrating
-        command.upgrade(config, "head")
+    try:
+        with engine.connect() as migrating:
+            config.attributes["connection"] = migrating
+            command.upgrade(config, "head")
+    except OperationalError as error:
+        raise catalog_error(where, error.orig or error) from error

@@ -3,7 +3,7 @@
 Invariants between two calls, on the owner's thread:
 1. Nothing is uncommitted; at most a read transaction is open, which the next commit ends (`Lookups._rows`).
 2. `_summary`, `_replicas` and `_missing` are what the file holds. Where that is not certain, `_in_doubt` is set, and
-   nothing is read or written any more.
+   nothing is written any more: a counter read from here might be one that was given before (I5).
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ class Catalog(Reader):
         try:
             with converted(where):
                 migrating.bring_up(db, where)
+                if isinstance(source, Path):
+                    database.log_ahead(source, db)
                 stored = load_summary(db, where)
                 if stored is None:
                     _begin(db, Summary(folder, replica_factory()))
@@ -116,10 +118,13 @@ class Catalog(Reader):
         """Store `draft` (over this catalog, in its newest state), then `changes` in their order: one transaction.
 
         Returns the new head. Each changed record has a position of its own in the order of `draft.stored`. Raises
-        CatalogError where it cannot be stored; then nothing of it is, and the draft is to be thrown away.
+        CatalogError where it cannot be stored; then nothing of it is, and the draft is to be thrown away. Where there
+        is nothing to store, nothing is written.
         """
         self._assert_usable()
         assert draft is None or draft.view is self, "a draft over another view"
+        if not changes and (draft is None or self._is_empty(draft)):
+            return self.head
         self._in_doubt = True
         try:
             with converted(self._where):
@@ -136,6 +141,10 @@ class Catalog(Reader):
         self._missing.note(self._cns(written.installed), self._cns(written.missing))
         self._in_doubt = False
         return self.head
+
+    def _is_empty(self, draft: Draft) -> bool:
+        changes = draft.states or draft.dropped or draft.nodes
+        return not changes and draft.counter == self.counter and draft.known == self.known
 
     def _write(self, draft: Draft | None, changes: Sequence[Change], now_ms: int) -> Written:
         summary = msgspec.structs.replace(self._summary, next_id=self._next_id, commits=self._summary.commits + 1)
@@ -179,7 +188,12 @@ class Catalog(Reader):
         """A snapshot for the calling thread; in memory not apart from the writer (the simulator has one thread)."""
         if isinstance(self._source, MemoryDatabase):
             return Reader(self._source.connection, self._where, own=False)
-        return Reader(database.open_reader(self._source), self._where, own=True)
+        db = database.open_reader(self._source)
+        try:
+            return Reader(db, self._where, own=True)
+        except BaseException:
+            db.close()
+            raise
 
     def close(self) -> None:
         """The log goes into the file; the next start is a clean one."""

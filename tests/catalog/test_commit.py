@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from replicad.catalog import store
 from replicad.catalog.changes import AddIntents, Intent, RenewReplica, SetMeta, SetReplicaOwner, TakeInvitation
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog
+from replicad.catalog.summary import Summary
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
 from replicad.core.ids import Cn, uid_of
@@ -238,6 +240,37 @@ def test_an_error_of_the_disk_is_an_error_of_the_catalog_and_leaves_the_last_com
     catalog._db.execute("PRAGMA max_page_count = 100000")
     assert positions(catalog, add(catalog, b"b")) == [2]
     catalog.close()
+
+
+def test_a_commit_of_nothing_writes_nothing(tmp_path: Path) -> None:
+    catalog = Catalog.open(tmp_path / "a.db", FOLDER, lambda: OWN)
+    add(catalog, b"a")
+    log = tmp_path / "a.db-wal"
+    size = log.stat().st_size
+    for draft in (None, Draft(catalog)):
+        assert catalog.commit(draft, now_ms=2) == 1
+    assert log.stat().st_size == size
+    learning = Draft(catalog)
+    learning.learn(CNSet.span(7, 1, 3))
+    catalog.commit(learning, now_ms=3)
+    assert log.stat().st_size > size
+    with catalog.reader() as reader:
+        assert reader.known.last(7) == 3
+    catalog.close()
+
+
+def test_i5_a_catalog_that_cannot_go_back_to_its_last_commit_is_not_written_any_more(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> Summary:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "load_summary", unreadable)
+        with pytest.raises(CatalogError, match="disk I/O error"):
+            catalog.commit(None, [TakeInvitation(b"not there")], now_ms=1)
+    with pytest.raises(CatalogError, match="restart the daemon"):
+        add(catalog, b"a")
 
 
 def test_i12_a_crash_in_the_middle_of_a_commit_leaves_the_last_one() -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from replicad.catalog import ledger, lookups, migrating, pages
+from replicad.catalog import database, ledger, lookups, migrating, pages
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.schema import METADATA
 from replicad.catalog.store import Catalog
@@ -211,8 +212,10 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     other.execute("CREATE TABLE theirs (x)")
     other.commit()
     other.close()
+    before = path.read_bytes()
     with pytest.raises(CatalogError, match="no catalog of replicad"):
         open_at(path)
+    assert path.read_bytes() == before
 
 
 def test_a_catalog_of_another_folder_is_refused(tmp_path: Path) -> None:
@@ -264,6 +267,40 @@ def test_entries_of_the_catalog_that_are_missing_are_damage(tmp_path: Path) -> N
 def test_a_home_that_cannot_be_written_is_an_error_of_the_catalog(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="cannot be used"):
         open_at(tmp_path / "no such directory" / "a.db")
+
+
+def test_folders_may_be_opened_for_the_first_time_by_several_threads_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(4)
+    opened: list[str] = []
+
+    def open_one(index: int) -> None:
+        together.wait()
+        with open_at(tmp_path / f"{index}.db") as catalog:
+            opened.append(f"{index}: {catalog.head}")
+
+    threads = [threading.Thread(target=open_one, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(opened) == [f"{index}: 0" for index in range(4)]
+
+
+def test_a_disk_that_is_full_while_migrating_is_an_error_of_the_catalog(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened = database.open_file
+
+    def with_little_room(path: Path) -> sqlite3.Connection:
+        connection = opened(path)
+        connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    monkeypatch.setattr(database, "open_file", with_little_room)
+    with pytest.raises(CatalogError, match="full"):
+        open_at(tmp_path / "a.db")
+    monkeypatch.undo()
+    open_at(tmp_path / "a.db").close()
 
 
 def test_an_empty_catalog_in_memory_is_a_copy_and_not_shared() -> None:
