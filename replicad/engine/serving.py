@@ -1,0 +1,115 @@
+"""A folder's content for its other members, from the files as they lie on this member's disk.
+
+What is asked for is (object, digest). It is served if the catalog says that this content is installed at the object's
+entry, and if the file there still looks as it did then, before and after it was read: else it is gone here, and the
+records will tell the asker of what has become of it. The asker verifies the whole by its digest in any case.
+
+Blocking; called in several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from replicad.core.ids import FolderId, MemberId, Uid
+from replicad.core.manifest import Manifest, decode_whole, page_digest
+from replicad.core.plan import node_path
+from replicad.core.records import FILE
+from replicad.core.view import Node
+from replicad.engine.acts import matches
+from replicad.engine.readers import Readers
+from replicad.errors import CatalogError, PeerError
+from replicad.files.fs import FileSystem
+from replicad.net.content_wire import SMALL_FILE_BYTES_MAX
+
+
+class FolderContent:
+    """Of one folder that is kept here."""
+
+    def __init__(self, fs: FileSystem, readers: Readers) -> None:
+        self._fs = fs
+        self._readers = readers
+
+    def open_small(self, uid: Uid, digest: bytes) -> bytes | None:
+        return self._read(uid, digest, 0, None)
+
+    def read_range(self, uid: Uid, digest: bytes, offset: int, length: int) -> bytes | None:
+        return self._read(uid, digest, offset, length)
+
+    def manifest(self, uid: Uid, digest: bytes, page: bytes | None) -> bytes | None:
+        """Manifests are kept by digest: where one is here, it does not matter of which object."""
+        whole = self.manifest_of(digest)
+        if whole is None:
+            return None
+        if page is None:
+            return whole.top
+        return next((blob for blob in whole.pages if page_digest(blob) == page), None)
+
+    def manifest_of(self, digest: bytes) -> Manifest | None:
+        """None where it is not known here."""
+        try:
+            with self._readers.reader() as reader:
+                held = reader.manifest(digest)
+            return decode_whole(held.blob) if held is not None else None
+        except (CatalogError, PeerError):
+            return None  # the folder is being closed, or a peer's manifest that no longer can be read
+
+    def _read(self, uid: Uid, digest: bytes, offset: int, length: int | None) -> bytes | None:
+        """Exactly so many bytes, or a whole small file; None where they are not here (any more)."""
+        found = self._find(uid, digest)
+        if found is None:
+            return None
+        node, path = found
+        size = node.size if length is None else length
+        if length is None and node.size > SMALL_FILE_BYTES_MAX:
+            return None
+        try:
+            with self._fs.open_read(path) as file:
+                if not matches(node, file.stat()):
+                    return None
+                data = file.read_at(offset, size)
+                return data if len(data) == size and matches(node, file.stat()) else None
+        except OSError:
+            return None  # gone or unreadable: the folder's own scan lists it with its reason
+
+    def _find(self, uid: Uid, digest: bytes) -> tuple[Node, bytes] | None:
+        try:
+            with self._readers.reader() as reader:
+                state = reader.object(uid)
+                if state is None or state.record.kind != FILE or state.node is None:
+                    return None
+                base, node = state.base_content, reader.node(state.node)
+                if node is None or base is None or base.gone is not None or base.digest != digest:
+                    return None
+                return node, node_path(reader, node.id)
+        except CatalogError:
+            return None
+
+
+class ContentShelf:
+    """net.content_server.ContentSource over all folders kept here. `may_read` as in the hierarchy."""
+
+    def __init__(self, may_read: Callable[[MemberId, FolderId], bool]) -> None:
+        self._may_read = may_read
+        self._folders: dict[FolderId, FolderContent] = {}
+
+    def add(self, folder: FolderId, content: FolderContent) -> None:
+        self._folders[folder] = content
+
+    def remove(self, folder: FolderId) -> None:
+        self._folders.pop(folder, None)
+
+    def may_read(self, member_id: MemberId, folder: FolderId) -> bool:
+        return self._may_read(member_id, folder)
+
+    def open_small(self, folder: FolderId, uid: Uid, digest: bytes) -> bytes | None:
+        content = self._folders.get(folder)
+        return content.open_small(uid, digest) if content is not None else None
+
+    def manifest(self, folder: FolderId, uid: Uid, digest: bytes, page: bytes | None) -> bytes | None:
+        content = self._folders.get(folder)
+        return content.manifest(uid, digest, page) if content is not None else None
+
+    def read_range(self, folder: FolderId, uid: Uid, digest: bytes, offset: int, length: int) -> bytes | None:
+        content = self._folders.get(folder)
+        return content.read_range(uid, digest, offset, length) if content is not None else None
