@@ -40,7 +40,6 @@ from replicad.net.proof import (
     transcript,
 )
 from replicad.net.race import NobodyError, race
-from replicad.net.refusal import Refused
 from replicad.net.tls import SERVER_NAME, guest_context, peer_certificate
 from replicad.net.token import Token, token_id, token_key
 
@@ -107,9 +106,8 @@ async def _join(identity: Identity, way: _Way, addresses: Sequence[Address], pay
     try:
         met = await race(addresses, attempt, discard)
     except NobodyError as nobody:
-        refusals = [error for error in nobody.errors if isinstance(error, Refused)]
-        if way.server and refusals:
-            raise refusals[0] from nobody  # one inviter at all its addresses: its word is the answer
+        if way.server and nobody.refusal:
+            raise nobody.refusal from nobody  # one inviter at all its addresses: its word is the answer
         raise
     try:
         return await _prove(identity, way, met, payload)

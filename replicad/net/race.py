@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from replicad.errors import PeerError
+from replicad.net.refusal import Refused
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -26,6 +27,11 @@ class NobodyError(PeerError):
     def __init__(self, errors: Sequence[tuple[object, PeerError]]) -> None:
         super().__init__("; ".join(f"{candidate}: {error}" for candidate, error in errors) or "no address is known")
         self.errors = tuple(error for _, error in errors)
+
+    @property
+    def refusal(self) -> Refused | None:
+        """The first refusal among the errors: somebody answered, and said no."""
+        return next((error for error in self.errors if isinstance(error, Refused)), None)
 
 
 async def race(
