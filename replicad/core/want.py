@@ -15,6 +15,7 @@ Whether an ancestor is on the disk yet is not asked here: what hangs below it si
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from replicad.core.draft import Draft
@@ -40,10 +41,11 @@ def settle(draft: Draft, slots: Iterable[Slot], changed: Iterable[Uid]) -> None:
         else:
             worklist.add(slot)
         worklist.update(_uprooted(draft, uid))
-    for slot in sorted(worklist):
-        _settle_slot(draft, slot)
     for uid in sorted(loose):
-        _settle_absent(draft, uid)
+        worklist.update(_settle_absent(draft, uid))
+    queue = deque(sorted(worklist))
+    while queue:
+        queue.extend(_settle_slot(draft, queue.popleft()))
 
 
 def _uprooted(draft: Draft, uid: Uid) -> list[Slot]:
@@ -51,6 +53,10 @@ def _uprooted(draft: Draft, uid: Uid) -> list[Slot]:
     state, before = draft.object(uid), draft.view.object(uid)
     if state is None or before is None or before.node in (None, state.node) or state.record.kind != DIRECTORY:
         return []
+    return _slots_in(draft, uid)
+
+
+def _slots_in(draft: Draft, uid: Uid) -> list[Slot]:
     directory = rep(draft, uid)
     return [Slot(directory, name) for name in entries(draft, directory)]
 
@@ -102,11 +108,15 @@ def _parent_is(view: View, parent: NodeId, directory: Uid) -> bool:
     return any(other.node == parent for other in view.objects(members))
 
 
-def _settle_slot(draft: Draft, slot: Slot) -> None:
-    _settle_tenants(draft, slot)
+def _settle_slot(draft: Draft, slot: Slot) -> list[Slot]:
+    """Returns slots that must be settled after it."""
+    more = _settle_tenants(draft, slot)
     found = outcome(draft, slot)
     if found is None:
-        return
+        return more
+    if found.kind == DIRECTORY:
+        for uid in found.winners:
+            more.extend(_part(draft, uid, found.winners))
     node = _settle_winners(draft, slot, found)
     for uid in found.hidden:
         state = draft.object(uid)
@@ -116,15 +126,42 @@ def _settle_slot(draft: Draft, slot: Slot) -> None:
             content = state.record.content
             beneath, seen = node.id, content.rank if content is not None else None
         _store(draft, state, pending=state.node is not None, beneath=beneath, beneath_seen=seen)
+    return more
 
 
-def _settle_tenants(draft: Draft, slot: Slot) -> None:
+def _part(draft: Draft, uid: Uid, winners: Sequence[Uid]) -> list[Slot]:
+    """Directories that were one and are no longer: the disk entry stays with those who are wanted where it is.
+
+    The other ones are not on the disk any more, and what was in them is still at the entry that they left.
+    """
+    state = draft.object(uid)
+    node = draft.node(state.node) if state is not None and state.node is not None else None
+    if node is None or not any(
+        other not in winners and _is_wanted_at(draft, other, node) for other in draft.uids_at(node.id)
+    ):
+        return []
+    draft.update(uid, node=None, base_place_raw=b"", base_content_raw=b"")
+    return _slots_in(draft, uid)
+
+
+def _is_wanted_at(draft: Draft, uid: Uid, node: Node) -> bool:
+    slot = slot_of(draft, uid)
+    found = outcome(draft, slot) if slot is not None and slot.name == node.name else None
+    if slot is None or found is None or uid not in found.winners:
+        return False
+    parent = directory_node(draft, slot.directory)
+    return parent is not None and parent.id == node.parent
+
+
+def _settle_tenants(draft: Draft, slot: Slot) -> list[Slot]:
     """What stands at the slot's path and is wanted nowhere any more, such as a directory that was kept."""
     parent = directory_node(draft, slot.directory)
     occupant = draft.node_at(parent.id, slot.name) if parent is not None else None
+    more: list[Slot] = []
     for uid in draft.uids_at(occupant.id) if occupant is not None else ():
         if slot_of(draft, uid) is None:
-            _settle_absent(draft, uid)
+            more.extend(_settle_absent(draft, uid))
+    return more
 
 
 def _settle_winners(draft: Draft, slot: Slot, found: Outcome) -> Node | None:
@@ -209,11 +246,14 @@ def _showing(node: Node, content: Content) -> Node:
     )
 
 
-def _settle_absent(draft: Draft, uid: Uid) -> None:
+def _settle_absent(draft: Draft, uid: Uid) -> list[Slot]:
     """An object that the tree shows nowhere: as wanted when it is not on the disk."""
+    state = draft.object(uid)
+    more = _part(draft, uid, (uid,)) if state is not None and state.record.kind == DIRECTORY else []
     state = draft.object(uid)
     if state is not None:
         _store(draft, state, pending=state.node is not None, beneath=None, beneath_seen=None)
+    return more
 
 
 def _store(draft: Draft, state: ObjectState, **changes: object) -> None:
