@@ -132,6 +132,7 @@ def test_i2_s18_a_page_before_the_head_tells_of_no_cn_but_its_records() -> None:
     assert [wire.place != b"" for wire in last.records] == [True]
 
 
+@pytest.mark.requirement("D3")
 @pytest.mark.parametrize(("records_max", "bytes_max"), [(2, 1_000_000), (512, 200)])
 def test_what_does_not_fit_comes_with_the_next_page(records_max: int, bytes_max: int) -> None:
     catalog = Catalog.open(None, FOLDER, lambda: OWN)
