@@ -49,6 +49,15 @@ _PENDING = prepared(
     ),
     "limit_",
 )
+_PENDING_BY = prepared(
+    at_most(
+        select(OBJECT.c.uid)
+        .where(OBJECT.c.pending_commit.is_not(None), OBJECT.c.pending_commit <= bindparam("commit_"))
+        .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
+    ),
+    "commit_",
+    "limit_",
+)
 
 _NODE = select(NODE)
 _ONE_NODE = prepared(_NODE.where(NODE.c.id == bindparam("id_")), "id_")
@@ -198,6 +207,15 @@ class Lookups:
 
     def pending(self, limit: int) -> Sequence[Uid]:
         return self._uids(_PENDING, limit)
+
+    @property
+    def commits(self) -> int:
+        """How many there were: the number of the last one."""
+        return self._summary.commits
+
+    def pending_by(self, commit: int, limit: int) -> Sequence[Uid]:
+        """As `pending`, but only of those that have been so since `commit` or longer, without a break."""
+        return self._uids(_PENDING_BY, commit, limit)
 
     def uids_at(self, node: NodeId) -> Sequence[Uid]:
         return (ROOT,) if node == ROOT_NODE else self._uids(_AT_NODE, node)

@@ -49,6 +49,9 @@ BLOCKED_SHOWN_MAX = 100
 """Blocked objects named in a reply; the count is exact, the list is for people."""
 MESSAGE_BYTES_MAX = 4 * 1_048_576
 """What the stream carries in one frame."""
+MEMBER_BYTES = 32
+"""A member id on the wire."""
+FENCE_BYTES = 16
 
 WireSet = list[list[int]]
 
@@ -162,32 +165,42 @@ class Fence(msgspec.Struct, frozen=True, array_like=True, tag=FENCE, kw_only=Tru
     """Look at every change that is on your disk now, then tell what you know; pass it on to those not in `seen`."""
 
     fence: bytes
-    """16 random bytes that name it."""
+    """16 bytes: 12 random ones that name the wait, then the number of its round (core.fence)."""
     seen: list[bytes]
     budget_ms: int
     """How long the asker will wait."""
 
 
 class Fenced(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """One member that has passed the fence, with the CNs that it knew then."""
+    """One member that has passed the fence: what it made later has a CN of `replica` above `counter`."""
 
     member: bytes
-    known: WireSet
+    replica: int
+    counter: int
+    unread_count: int
+    unread: list[tuple[bytes, str]]
+    """(path, reason), at most BLOCKED_SHOWN_MAX: changes on its disk that it could not read."""
 
 
 class FenceReply(msgspec.Struct, frozen=True, array_like=True, tag=FENCE_REPLY, kw_only=True):
-    fence: bytes
-    members: list[Fenced]
-    failed: list[tuple[bytes, str]]
-    """Members that could not pass it, each with its reason."""
-
-
-class Await(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT, kw_only=True):
-    """Tell when `known` is installed, on you and on those you reach that are in `members`."""
+    """One answer to one Fence: for the sender and all that it passed the fence on to. A second Fence of the same round
+    is answered at once, with nothing."""
 
     fence: bytes
     known: WireSet
-    members: list[bytes]
+    """The union of what `members` knew."""
+    members: list[Fenced]
+    failed: list[tuple[bytes, str]]
+    """Members that are there and could not pass it in time, each with its reason."""
+    lost: list[bytes]
+    """Neighbours whose link broke before they had answered."""
+
+
+class Await(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT, kw_only=True):
+    """Tell how you stand to `known`, at once and until it is installed; pass it on to who answered through you."""
+
+    fence: bytes
+    known: WireSet
     budget_ms: int
 
 
@@ -196,14 +209,17 @@ class Installed(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     member: bytes
     missing: int
+    """CNs that it does not know yet; when it knows all, objects that its disk does not show yet."""
     blocked_count: int
     blocked: list[tuple[bytes, str]]
-    """(path, reason), at most BLOCKED_SHOWN_MAX."""
+    """(path, reason), at most BLOCKED_SHOWN_MAX: objects that wait for more than their turn."""
 
 
 class AwaitReply(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT_REPLY, kw_only=True):
     fence: bytes
     members: list[Installed]
+    lost: list[bytes]
+    """Members that can no longer be heard this way."""
 
 
 Page = HierarchyChange | ContentChange | HierarchyBackfill | ContentBackfill
@@ -263,11 +279,21 @@ def _check(message: Message) -> None:
             if len(message.heard) > MEMBERS_MAX or len(message.own.connected) > MEMBERS_MAX:
                 raise ProtocolError("a status names too many members")
         case Fence():
-            if len(message.seen) > MEMBERS_MAX or len(message.fence) != 16:
-                raise ProtocolError("a fence is out of its limits")
-        case FenceReply() | AwaitReply() | Await():
-            if len(message.members) > MEMBERS_MAX:
-                raise ProtocolError("a fence's reply is out of its limits")
+            _check_fence(message.fence, message.seen)
+        case FenceReply():
+            _check_fence(message.fence, [one.member for one in message.members], message.lost)
+            _check_fence(message.fence, [member for member, _ in message.failed])
+        case Await():
+            _check_fence(message.fence)
+        case AwaitReply():
+            _check_fence(message.fence, [one.member for one in message.members], message.lost)
+
+
+def _check_fence(fence: bytes, *members: list[bytes]) -> None:
+    if len(fence) != FENCE_BYTES or any(len(some) > MEMBERS_MAX for some in members):
+        raise ProtocolError("a message of a fence is out of its limits")
+    if any(len(member) != MEMBER_BYTES for some in members for member in some):
+        raise ProtocolError("a message of a fence names no member")
 
 
 def _check_page(page: Page) -> None:
