@@ -18,7 +18,7 @@ from replicad.core.ids import ROOT, Cn, Uid
 from replicad.core.memory_view import MemoryView
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Record, Stamp, record
 from replicad.core.view import FIRST_FREE_NODE, ROOT_NODE, Node, NodeId, ObjectState, View
-from tests.core.make import FOLDER, REPLICA, Choose, by_hypothesis, content, directory, file, gone, place, uid
+from tests.core.make import FOLDER, REPLICA, Choose, by_hypothesis, by_seed, content, directory, file, gone, place, uid
 
 UIDS = [uid(number) for number in range(8)]
 PARENTS = [ROOT, *UIDS[:3]]
@@ -138,10 +138,7 @@ def walk_over(draft: Draft, view: MemoryView) -> Walk:
     )
 
 
-@given(data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_a_draft_answers_every_lookup_as_the_view_it_is_applied_to(data: st.DataObject) -> None:
-    choose = by_hypothesis(data)
+def play(choose: Choose) -> None:
     view = MemoryView(FOLDER, REPLICA)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draft_module, "FIRST_ASKED", 1)
@@ -162,6 +159,17 @@ def test_a_draft_answers_every_lookup_as_the_view_it_is_applied_to(data: st.Data
                 after = msgspec.structs.replace(state, position=place_in_order) if state is not None else None
                 assert view.object(who) == after
             assert view.digest == sum(register_sum(s.record) for s in view.states.values()) % DIGEST_MODULUS
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_draft_answers_every_lookup_as_the_view_it_is_applied_to(data: st.DataObject) -> None:
+    play(by_hypothesis(data))
+
+
+def test_a_hundred_seeded_drafts_answer_as_the_view_they_are_applied_to() -> None:
+    for seed in range(100):
+        play(by_seed(seed))
 
 
 class Unwalkable(dict[Any, Any]):
