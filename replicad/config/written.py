@@ -27,11 +27,15 @@ from replicad.net.addresses import Address
 
 @dataclass(frozen=True, slots=True)
 class KeptFolder:
-    """A folder of the group that this member keeps at `path`; `declared`: because a `[[folder]]` says so."""
+    """A folder of the group that this member keeps at `path`.
+
+    `declared`: because a `[[folder]]` says so. `merge`: what only `path` has when it joins becomes part of the folder.
+    """
 
     name: str
     path: Path
     declared: bool = False
+    merge: bool = False
 
 
 def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
@@ -106,13 +110,13 @@ def write_kept(home: Path, folders: Iterable[KeptFolder]) -> None:
     lines = ["# Written by replicad: the folders of the group that this member keeps. Use `replicad folder ...`."]
     for folder in sorted(folders, key=lambda folder: folder.name):
         lines += ["", "[[folder]]", f"name = {_quoted(folder.name)}", f"path = {_quoted(str(folder.path))}"]
-        if folder.declared:
-            lines.append("declared = true")
+        lines += [f"{key} = true" for key in ("declared", "merge") if getattr(folder, key)]
     write_durably(home / FOLDERS_FILE, "\n".join([*lines, ""]))
 
 
 def _kept(table: dict[str, object]) -> KeptFolder:
-    return KeptFolder(read_name(table["name"]), read_path(table["path"]), table.get("declared", False) is True)
+    declared, merge = (table.get(key, False) is True for key in ("declared", "merge"))
+    return KeptFolder(read_name(table["name"]), read_path(table["path"]), declared, merge)
 
 
 def _setting(key: str, value: str, *, given: bool) -> str:

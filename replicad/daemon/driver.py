@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -292,8 +291,3 @@ class Driver(Generic[R]):
         self._set_ready()
         if not self._ended.done():
             self._ended.set_result(None)
-
-
-def wall_ms() -> int:
-    """Milliseconds since 1970 of this host's clock."""
-    return time.time_ns() // 1_000_000

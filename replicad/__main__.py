@@ -1,0 +1,7 @@
+"""`python -m replicad` is `replicad`."""
+
+import sys
+
+from replicad.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,45 @@
+"""Where a folder may be kept: checks of its root path before anything is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from replicad.config.values import read_path
+from replicad.config.written import KeptFolder
+from replicad.errors import OperatorError, UsageError
+
+
+def check_root(text: str, kept: Sequence[KeptFolder], home: Path) -> Path:
+    """The path as it is kept. Raises UsageError for what is no path, OperatorError where a folder cannot be there.
+
+    Symlinks are resolved for the comparison with other folders alone: the operator's own path is what is kept.
+    """
+    try:
+        path = read_path(text)
+    except ValueError as error:
+        raise UsageError(f"PATH: {error}") from error
+    if path == Path("/"):
+        raise UsageError("PATH: the whole machine cannot be a folder")
+    real = Path(os.path.realpath(path))
+    if _nested(real, Path(os.path.realpath(home))):
+        raise OperatorError(f"{path} and the home {home} lie in each other: choose another place for one of them")
+    for folder in kept:
+        if _nested(real, Path(os.path.realpath(folder.path))):
+            raise OperatorError(f"{path} and the folder {folder.name} at {folder.path} lie in each other")
+    if path.exists() and not path.is_dir():
+        raise OperatorError(f"{path} is no directory")
+    return path
+
+
+def make_root(path: Path) -> None:
+    """The directory, with those above it, where it is not there. Blocking."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OperatorError(f"cannot make the directory {path}: {error.strerror}") from error
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents

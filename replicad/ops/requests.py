@@ -1,0 +1,156 @@
+"""What an operator may ask for, as values: each operation's request, and where the API offers it.
+
+The CLI sends these to the daemon, or hands them to the same operation while no daemon runs; the API reads them from
+HTTP. So there is one form and one check of it. Fields that stand in an operation's path come from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=30 * 86_400)]
+
+WAIT_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 300.0
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all."""
+
+
+class Init(Request, frozen=True):
+    name: str
+    group: str = "replicad"
+    listen: str | None = None
+    advertise: tuple[str, ...] = ()
+    api: str | None = None
+
+
+class Join(Request, frozen=True):
+    token: str
+    name: str
+    listen: str | None = None
+    advertise: tuple[str, ...] = ()
+    api: str | None = None
+
+
+class Invite(Request, frozen=True):
+    ttl_s: Annotated[int, msgspec.Meta(ge=1, le=365 * 86_400)] = 3_600
+    uses: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+
+
+class InviteList(Request, frozen=True):
+    pass
+
+
+class InviteRevoke(Request, frozen=True):
+    id: str
+
+
+class MemberList(Request, frozen=True):
+    pass
+
+
+class MemberRemove(Request, frozen=True):
+    """`name`: the member's name, or the first characters of its id."""
+
+    name: str
+
+
+class FolderCreate(Request, frozen=True):
+    name: str
+    path: str
+
+
+class FolderJoin(Request, frozen=True):
+    name: str
+    path: str
+    merge: bool = False
+
+
+class FolderList(Request, frozen=True):
+    pass
+
+
+class FolderSet(Request, frozen=True):
+    name: str
+    settings: dict[str, str]
+
+
+class FolderLeave(Request, frozen=True):
+    """`now`: do not wait until what only this member has is on others."""
+
+    name: str
+    now: bool = False
+    timeout_s: Seconds = DRAIN_TIMEOUT_S
+
+
+class FolderRemove(Request, frozen=True):
+    """`now`: do not wait until every member in reach has everything."""
+
+    name: str
+    now: bool = False
+    timeout_s: Seconds = DRAIN_TIMEOUT_S
+
+
+class Wait(Request, frozen=True):
+    """`folder` None: all that are kept here. `members` counts this one; None: all of the folder's."""
+
+    folder: str | None = None
+    members: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
+    timeout_s: Seconds = WAIT_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`daemon`: it needs a running daemon."""
+
+    method: str
+    path: str
+    request: type[Request]
+    summary: str
+    daemon: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.method != "GET"
+
+    def fields_in_path(self) -> tuple[str, ...]:
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/v1/init", Init, "Found a group."),
+    Route("POST", "/v1/join", Join, "Join a group with a token."),
+    Route("GET", "/v1/invitations", InviteList, "The join tokens that this member has made."),
+    Route("POST", "/v1/invitations", Invite, "Make a join token."),
+    Route("DELETE", "/v1/invitations/{id}", InviteRevoke, "Revoke a join token."),
+    Route("GET", "/v1/members", MemberList, "The members of the group."),
+    Route("DELETE", "/v1/members/{name}", MemberRemove, "Remove a member from the group, for good."),
+    Route("GET", "/v1/folders", FolderList, "The folders of the group."),
+    Route("POST", "/v1/folders", FolderCreate, "Make a new folder of the group, kept here."),
+    Route("POST", "/v1/folders/{name}/join", FolderJoin, "Keep an existing folder of the group here."),
+    Route("POST", "/v1/folders/{name}/settings", FolderSet, "Change a folder's settings in the whole group."),
+    Route("POST", "/v1/folders/{name}/leave", FolderLeave, "Stop keeping a folder here."),
+    Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
+    Route(
+        "POST",
+        "/v1/wait",
+        Wait,
+        "Wait until what is on the members' disks now is installed on all of them.",
+        daemon=True,
+    ),
+)
+
+
+def route_of(request: Request) -> Route:
+    return next(route for route in ROUTES if route.request is type(request))
+
+
+def as_json(request: Request) -> dict[str, Any]:
+    """Plain values, as the API takes them."""
+    plain: dict[str, Any] = msgspec.to_builtins(request)
+    return plain
