@@ -182,7 +182,7 @@ def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan
     assert lead is not None
     parent = directory_node(view, slot.directory)
     if parent is None:
-        return _plan_parent(view, slot, context)
+        return _plan_parent(view, slot, found, context)
     settled = all(context.settled(uid) for uid in found.winners)
     occupant = view.node_at(parent.id, slot.name)
     mine = _own_nodes(view, slot, found)
@@ -205,10 +205,15 @@ def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan
     return _plan_occupied(view, base, lead, occupant, mine, context)
 
 
-def _plan_parent(view: View, slot: Slot, context: Context) -> Plan:
+def _plan_parent(view: View, slot: Slot, found: Outcome, context: Context) -> Plan:
     parent = view.object(slot.directory)
     if parent is None:
         return Wait("the directory that it is in is not known yet", missing_parent=slot.directory)
+    if slot.directory in context.visiting:
+        for node in _own_nodes(view, slot, found):
+            if node.parent != STAGING_NODE:
+                # It stands in the way of the directory that it is to be in: `mv a t; mkdir a; mv t a/b` elsewhere.
+                return Step(StepKind.LIFT, found.lead, node=node.id)
     if slot.directory in context.visiting or not parent.pending or parent.record.kind != DIRECTORY:
         return Wait("the directory that it is in cannot be made")
     return First((slot.directory,))

@@ -36,7 +36,7 @@ from replicad.engine import acts
 from replicad.engine.acts import Done, Surprise
 from replicad.engine.complete import complete
 from replicad.engine.disposal import OutNote, keep_until_quiet, preserve
-from replicad.engine.intents import Intent, Seen, encode_intent
+from replicad.engine.intents import NOTHING, Intent, Seen, encode_intent
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem
 
@@ -114,9 +114,12 @@ class Applier:
 
     def _prepared(self, step: Step) -> _Prepared:
         path = self._path(step)
-        if step.kind in (StepKind.MAKE_DIR, StepKind.REMOVE_DIR, StepKind.SET_META, StepKind.DETACH):
+        if step.kind == StepKind.DETACH:
             return _Prepared(step, path)
         number = self._catalog.new_id()
+        if step.kind in (StepKind.MAKE_DIR, StepKind.REMOVE_DIR, StepKind.SET_META):
+            subject = _seen(self._node(step.node)) if step.node is not None else NOTHING
+            return _Prepared(step, path, Intent(step, b"", path, subject, None), number)
         leaving: Seen | None = None
         if step.kind in (StepKind.PUT, StepKind.SWAP) and step.occupant is not None:
             leaving = _seen(self._node(step.occupant))
@@ -185,7 +188,7 @@ class Applier:
             node = self._node(node_id) if node_id is not None else None
             if node is not None and not acts.matches(node, fs.stat(node_path(self._catalog, node.id))):
                 return Surprise(node_path(self._catalog, node.id))
-        if one.intent is not None:
+        if one.intent is not None and one.intent.source:
             return acts.act(fs, one.intent)
         if step.kind == StepKind.MAKE_DIR:
             return acts.make_directory(fs, one.path, self._content(step.lead).mode)

@@ -30,8 +30,14 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
         return cls(stat.kind, stat.inode, stat.size, stat.mtime_ns, stat.mode)
 
 
+NOTHING = Seen(0, 0, 0, 0, 0)
+
+
 class Intent(msgspec.Struct, frozen=True, array_like=True):
-    """`step` done as: what `moving` describes goes from `source` to `target`; `leaving`, if there, comes out."""
+    """`step` done as: what `moving` describes goes from `source` to `target`; `leaving`, if there, comes out.
+
+    Where nothing moves `source` is empty: a directory is made or removed, or mode and mtime are set, at `target`.
+    """
 
     step: Step
     source: bytes

@@ -99,6 +99,8 @@ def _recover_one(
 ) -> None:
     step = intent.step
     path = intent.source if step.kind in (StepKind.LIFT, StepKind.REMOVE) else intent.target
+    if step.kind == StepKind.SET_META:
+        _finish_meta(catalog, fs, intent)
     if not _was_done(fs, intent, lying):
         return
     result = _result(fs, intent, lying)
@@ -117,6 +119,8 @@ def _recover_one(
 
 def _was_done(fs: FileSystem, intent: Intent, lying: _Lying) -> bool:
     step, inode = intent.step, intent.moving.inode
+    if not intent.source:
+        return _stands_done(fs, intent)
     if step.kind in (StepKind.LIFT, StepKind.REMOVE):
         return inode in lying
     if intent.source.startswith(STAGING_PATH + b"/"):
@@ -124,6 +128,31 @@ def _was_done(fs: FileSystem, intent: Intent, lying: _Lying) -> bool:
         return stat is None or stat.inode != inode
     stat = fs.stat(intent.target)
     return stat is not None and stat.inode == inode
+
+
+def _stands_done(fs: FileSystem, intent: Intent) -> bool:
+    """Of acts that move nothing: whether the disk is as the act would have left it. Who did it does not matter."""
+    stat = fs.stat(intent.target)
+    match intent.step.kind:
+        case StepKind.MAKE_DIR:
+            return stat is not None and stat.kind == DIRECTORY
+        case StepKind.REMOVE_DIR:
+            return stat is None
+        case _:
+            return stat is not None and stat.inode == intent.moving.inode and stat.size == intent.moving.size
+
+
+def _finish_meta(catalog: Catalog, fs: FileSystem, intent: Intent) -> None:
+    """Mode and mtime may have been set by half. If they are the old or the new ones, set them; else a user set them."""
+    state, stat = catalog.object(intent.step.lead), fs.stat(intent.target)
+    content = state.record.content if state is not None else None
+    if content is None or stat is None or stat.inode != intent.moving.inode:
+        return
+    if stat.kind == DIRECTORY:
+        fs.set_mode(intent.target, content.mode)
+    elif stat.mode in (intent.moving.mode, content.mode) and stat.mtime_ns in (intent.moving.mtime_ns, content.mtime_ns):
+        fs.set_mode(intent.target, content.mode)
+        fs.set_mtime(intent.target, content.mtime_ns)
 
 
 def _result(fs: FileSystem, intent: Intent, lying: _Lying) -> Done | Surprise:
@@ -134,6 +163,8 @@ def _result(fs: FileSystem, intent: Intent, lying: _Lying) -> Done | Surprise:
         if step.kind == StepKind.REMOVE and taken and Seen.of(stat) != intent.moving:
             return Surprise(intent.source, keep=intent.target)
         return Done(stat, STAGING_PATH + b"/" + name if not area else None)
+    if not intent.source:
+        return Done(fs.stat(intent.target))
     stat_now = fs.stat(intent.target)
     if stat_now is None or stat_now.inode != intent.moving.inode:
         stat_now = None

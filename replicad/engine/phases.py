@@ -1,0 +1,67 @@
+"""How a member comes to take part in a folder: founding it, or joining what the group has (DESIGN, rules 6 and 11).
+
+The phase is kept in the catalog, so that a crash goes on where it was:
+
+- FOUNDING: the first scan of a founder. What it finds are originals; nothing is served or installed before its end.
+- LEARNING: a joining member takes in what the others know, until it holds everything that a complete member knows.
+- CLAIMING: its disk is held against that (engine.joining).
+- TAKING_PART: the rest of its life. `scanned` says whether the disk has been looked at whole since the start.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from replicad.catalog.changes import SetMeta
+from replicad.catalog.store import Catalog
+
+PHASE_META, MERGE_META = "engine.phase", "engine.merge"
+
+
+class Role(Enum):
+    """How the hierarchy has this member in the folder."""
+
+    FOUNDER = "founder"
+    JOINER = "joiner"
+    MERGER = "merger"
+    """A joiner whose own files go into the folder (`folder join --merge`)."""
+
+
+class Phase(Enum):
+    FOUNDING = b"founding"
+    LEARNING = b"learning"
+    CLAIMING = b"claiming"
+    TAKING_PART = b"taking part"
+
+
+class FolderState(msgspec.Struct, frozen=True):
+    """INTERFACE's state of a folder, with the reason where it is 5."""
+
+    state: int
+    reason: str = ""
+
+
+UNINITIALIZED, INITIALIZED, INITIAL_SYNC, AUTO_RECOVERY, NORMAL, IN_ERROR = range(6)
+
+
+def phase_at_start(catalog: Catalog, role: Role, now_ms: int) -> Phase:
+    """The phase in which the last run ended, or the first one by `role`; durable when this returns."""
+    stored = catalog.meta(PHASE_META)
+    if stored is not None:
+        return Phase(stored)
+    first = Phase.FOUNDING if role is Role.FOUNDER else Phase.LEARNING
+    catalog.commit(None, phase_changes(first, merge=role is Role.MERGER), now_ms=now_ms)
+    return first
+
+
+def phase_changes(phase: Phase, *, merge: bool | None = None) -> list[SetMeta]:
+    changes = [SetMeta(PHASE_META, phase.value)]
+    if merge is not None:
+        changes.append(SetMeta(MERGE_META, b"1" if merge else None))
+    return changes
+
+
+def merges(catalog: Catalog) -> bool:
+    return catalog.meta(MERGE_META) is not None
