@@ -14,14 +14,15 @@ brought, each value once: a burst of writes to one file is one `Dirty`.
   leaves nothing half-known, while removing the watches one by one would fill the queue again. Markers on their way are
   lost with it.
 
-Threads: one reader. `watch_directory` and the other methods may be called from any. Callbacks run without a lock held,
-in the reader, or for `Unwatchable` also in the thread of the call that found it.
+Threads: one reader. `watch_directory` and the other methods may be called from any, but not from a callback, nor with a
+lock held that the callback takes: what a call finds out is told in its own thread before it returns.
 """
 
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -138,7 +139,7 @@ class Watcher:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._telling = threading.Lock()
-        """Held while changes are told, by a reader alone; taken before `_lock`."""
+        """Held while changes are told, so that they are told in order; taken before `_lock`."""
         self._forget_everything()
         self._fence: int | None = None
         self._changes: list[Change] = []
@@ -152,11 +153,8 @@ class Watcher:
 
     def watch_directory(self, path: bytes, parent: Watched | None = None) -> Watched | None:
         try:
-            with self._lock:
-                try:
-                    return self._places.watch_directory(path, parent)
-                finally:
-                    self._after_nodes()
+            with self._placing():
+                return self._places.watch_directory(path, parent)
         except (FileNotFoundError, NotADirectoryError):
             raise
         except OSError as error:
@@ -168,9 +166,8 @@ class Watcher:
             self._nodes.walked(directory.watch)
 
     def is_watched(self, path: bytes) -> bool:
-        with self._lock:
+        with self._placing():
             node = self._places.find(path)
-            self._after_nodes()
             return node is not None and node.walked
 
     def watch_fence(self) -> bool:
@@ -210,6 +207,10 @@ class Watcher:
 
     def identify(self, handle: int) -> tuple[int, int]:
         return os.fstat(handle).st_ino, os.stat("..", dir_fd=handle).st_ino
+
+    def inode_at(self, path: bytes) -> int | None:
+        found = self._fs.stat(path)
+        return found.inode if found is not None else None
 
     def add_watch(self, handle: int) -> int:
         return self._running().watch(handle, _MASK)
@@ -264,6 +265,20 @@ class Watcher:
                 changes, self._changes = dict.fromkeys(self._changes), []
             for change in changes:
                 self._on_change(change)
+
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """With the lock held; what was found to have moved is told afterwards."""
+        try:
+            with self._lock:
+                try:
+                    yield
+                finally:
+                    self._after_nodes()
+                    is_told = not self._changes
+        finally:
+            if not is_told:
+                self.tell()
 
     # With the lock held.
 

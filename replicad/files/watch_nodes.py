@@ -12,7 +12,8 @@ kernel queues the three while it holds both parents locked, so:
 1. by MOVE_SELF, a missing MOVED_TO means that the new parent is not watched;
 2. once anything else is told of a name in the old parent, a move out of it that still lacks its MOVE_SELF is of a
    directory that is not watched;
-3. other directories' events may come in between. Those from beneath X are told again under the new path.
+3. other directories' events may come in between. Those from beneath X are told under the old path; that `Moved`
+   follows them is why its takers look under the new one as well.
 
 The queue may be behind the disk, and `place` (from a caller that has seen the disk) ahead of it. Then events that
 follow repeat moves that are known already; each either starts where the node is, and is applied, or ends there or lies
@@ -24,7 +25,7 @@ A node that lost its name keeps its place for telling paths (`_doubtful`) until 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from watchdog.observers.inotify_c import InotifyConstants
 
@@ -42,8 +43,6 @@ NAMES = CREATED | DELETED | MOVED_FROM | MOVED_TO
 
 MOVES_MAX = 1000
 """Renames whose MOVE_SELF is awaited. There is hardly ever more than one for each processor."""
-REPEATED_MAX = 10_000
-"""Events to tell again after one rename; beyond that the directory is walked again instead."""
 
 
 class Node:
@@ -72,7 +71,6 @@ class _Move:
     """What lost the name `source_name` when the move began."""
     target: Node | None = None
     target_name: bytes = b""
-    repeat: dict[tuple[Node, bytes], None] = field(default_factory=dict)
 
 
 class WatchNodes:
@@ -122,6 +120,11 @@ class WatchNodes:
         self._put(node, parent, name)
         return True
 
+    def drop_unknown(self, watch: int) -> None:
+        """A watch that turned out to be on a directory elsewhere; one that is known here stays."""
+        if watch not in self._by_watch:
+            self.unwatch.append(watch)
+
     # Told by the kernel.
 
     def on_event(self, watch: int, mask: int, cookie: int, name: bytes) -> None:
@@ -160,10 +163,8 @@ class WatchNodes:
         if path is None:
             return
         self.changes.append(Dirty(path, name, node.inode))
-        if self._moves:
-            self._remember(node, name)
-            if mask & NAMES:
-                self._moves = [move for move in self._moves if move.source is not node or move.cookie == cookie]  # 2.
+        if self._moves and mask & NAMES:
+            self._moves = [move for move in self._moves if move.source is not node or move.cookie == cookie]  # 2.
         if mask & IS_DIRECTORY and mask & NAMES:
             dropped = self._doubt(node, name)
             if mask & MOVED_FROM:
@@ -187,15 +188,6 @@ class WatchNodes:
             del self._moves[0]
         self._moves.append(_Move(cookie, node, name, list(candidates), dropped))
 
-    def _remember(self, node: Node, name: bytes) -> None:
-        """3. Under its present path the event has been told."""
-        above: set[Node] | None = None
-        for move in self._moves:
-            if above is None:
-                above = set(_upward(node))
-            if len(move.repeat) <= REPEATED_MAX and not above.isdisjoint(move.candidates):
-                move.repeat[node, name] = None
-
     def _on_moved(self, node: Node) -> None:
         place = (node.parent, node.name)
         for move in self._moves:
@@ -211,27 +203,13 @@ class WatchNodes:
     def _finish_move(self, node: Node, move: _Move) -> None:
         if move.dropped is not None and move.dropped is not node:
             self._restore(move.dropped, move)
-        if move.target is None:
-            self._leave(node)  # 1.
+        if move.target is None or self._by_watch.get(move.target.watch) is not move.target:
+            self._leave(node)  # 1., or the new parent has left in the meantime
             return
-        before = self.path(node)
         if node in _upward(move.target):
             self._leave(node)  # known places are of the past; the walk that MOVED_TO asks for finds it again
             return
         self._put(node, move.target, move.target_name)
-        after = self.path(node)
-        if after is None:
-            return
-        if before is not None:
-            self.changes.append(Moved(before, after))
-        if len(move.repeat) > REPEATED_MAX:
-            node.walked = False
-            self.changes.append(Dirty(self.path(move.target) or b"", move.target_name, move.target.inode))
-            return
-        for below, name in move.repeat:
-            path = self.path(below)
-            if path is not None and node in _upward(below):
-                self.changes.append(Dirty(path, name, below.inode))
 
     def _restore(self, dropped: Node, move: _Move) -> None:
         """It was not the one that moved from its name; and if nothing has been told of that name since, it is there."""
@@ -242,10 +220,14 @@ class WatchNodes:
     # Places.
 
     def _put(self, node: Node, parent: Node, name: bytes) -> None:
+        before = self.path(node)
         self._take_place(node)
         self._doubt(parent, name)
         node.parent, node.name = parent, name
         parent.names[name] = node
+        after = self.path(node)
+        if before is not None and after is not None and before != after:
+            self.changes.append(Moved(before, after))
 
     def _take_place(self, node: Node) -> None:
         if node.parent is None:

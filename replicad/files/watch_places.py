@@ -2,7 +2,8 @@
 
 What `WatchNodes` knows may be behind the disk, and a path may lead elsewhere from one call to the next. So nothing here
 goes by a path alone. A directory is opened once, and by that handle it is watched and identified; and it is placed in
-the node of its parent only if the parent that the disk names for the handle is that node's very directory.
+the node of its parent only if the parent that the disk names for the handle is that node's very directory, and the path
+leads to it still.
 """
 
 import errno
@@ -21,6 +22,7 @@ class System(Protocol):
     def identify(self, handle: int) -> tuple[int, int]:
         """The inode of the directory behind a handle, and that of its parent."""
 
+    def inode_at(self, path: bytes) -> int | None: ...
     def add_watch(self, handle: int) -> int:
         """The number of its watch: the same for the same directory for as long as it is watched."""
 
@@ -65,12 +67,16 @@ class WatchPlaces:
     def _watch(self, path: bytes, parent: Node | None, name: bytes) -> Watched:
         handle = self._system.open(path)
         try:
-            inode, inode_above = self._system.identify(handle)
-            if parent is not None and inode_above != parent.inode:
-                raise _moved(path)
+            # 1. Identified after it is watched: from then on no move escapes the queue.
+            # 2. By its parent and by the path: it lay there, under that name, at one moment after it was watched.
             watch = self._system.add_watch(handle)
+            inode, inode_above = self._system.identify(handle)
+            is_there = self._system.inode_at(path) == inode
         finally:
             self._system.close_handle(handle)
+        if not is_there or (parent is not None and inode_above != parent.inode):
+            self._nodes.drop_unknown(watch)
+            raise _moved(path)
         if not self._nodes.place(watch, inode, parent, name):
             raise _moved(path)
         return Watched(watch, inode)
