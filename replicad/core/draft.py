@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -140,10 +141,16 @@ class Draft:
         return list(heapq.merge(left, heapq.nsmallest(limit, ours)))[:limit]
 
     def cuts(self) -> Sequence[Uid]:
-        return self._where(self.view.cuts(), self._indexes.cuts.at(True))
+        return self._where(self._cuts_before, self._indexes.cuts.at(True))
 
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
-        return self._where(self.view.cut_into(parent), self._indexes.cut_into.at(parent))
+        found = self.view.cut_into(parent) if self._cuts_before else ()  # there are hardly ever any
+        return self._where(found, self._indexes.cut_into.at(parent))
+
+    @cached_property
+    def _cuts_before(self) -> Sequence[Uid]:
+        """A view does not change while a draft is laid over it."""
+        return self.view.cuts()
 
     def group_members(self, group: Uid) -> Sequence[Uid]:
         return self._where(self.view.group_members(group), self._indexes.groups.at(group))

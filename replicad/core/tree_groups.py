@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import usable
-from replicad.core.tree_places import Revision, is_directory, members, place_of, present_at, present_below
+from replicad.core.tree_places import Revision, Worklist, is_directory, members, place_of, present_at, present_below
 from replicad.core.view import ObjectState, View
 
 PRESENT_ASKED = 16
@@ -25,20 +25,22 @@ PRESENT_ASKED = 16
 def rekeep(revision: Revision) -> None:
     """Bring `kept` in step; costs the number of kept directories above each changed object, and one more."""
     draft = revision.draft
-    waiting: dict[Uid, None] = {}
+    waiting: Worklist[Uid] = Worklist()
     for uid, before in revision.before.items():
-        waiting[uid] = None
-        waiting.update(dict.fromkeys(_parents(before, draft.object(uid))))
-    while waiting:
-        uid = next(iter(waiting))
-        del waiting[uid]
+        after = draft.object(uid)
+        if after is not None and (after.kept or is_directory(after)):
+            waiting.push(uid)
+        for parent in _parents(before, after):
+            waiting.push(parent)
+    for uid in waiting:
         state = draft.object(uid)
         if state is None:
             continue
         kept = _is_kept(draft, state)
         if kept != state.kept:
             revision.update(uid, kept=kept)
-            waiting.update(dict.fromkeys(_parents(state)))
+            for parent in _parents(state):
+                waiting.push(parent)
 
 
 def regroup(revision: Revision) -> None:
@@ -84,7 +86,7 @@ class _Groups:
     def __init__(self, revision: Revision) -> None:
         self.revision = revision
         self.draft = revision.draft
-        self._waiting: dict[tuple[Uid, bytes], None] = {}
+        self._waiting: Worklist[tuple[Uid, bytes]] = Worklist()
 
     def touch(self, uid: Uid) -> None:
         """Of a changed object: the slots that it has left and come to, or what it leaves behind when it is gone."""
@@ -93,7 +95,7 @@ class _Groups:
             place = place_of(before)
             assert place is not None
             # Under the UID that stood for its parent: should the parent leave that group, the slot stays there.
-            self._waiting[self.revision.old_rep(place[0]), place[1]] = None
+            self._waiting.push((self.revision.old_rep(place[0]), place[1]))
         if after is None:
             if before is not None and before.group is not None:
                 self._push_children(uid, before.group, uid)
@@ -102,12 +104,10 @@ class _Groups:
         else:
             place = place_of(after)
             assert place is not None
-            self._waiting[place] = None
+            self._waiting.push(place)
 
     def settle(self) -> None:
-        while self._waiting:
-            parent, name = next(iter(self._waiting))  # first in, first out: transient groups above settle first
-            del self._waiting[parent, name]
+        for parent, name in self._waiting:  # first in, first out: groups above settle first
             found = [
                 state
                 for member in members(self.draft, parent)
@@ -132,5 +132,5 @@ class _Groups:
         for child in present_below(self.draft, uid):
             place = place_of(child)
             if place is not None and is_directory(child):
-                self._waiting[uid, place[1]] = None
-                self._waiting[old, place[1]] = None
+                self._waiting.push((uid, place[1]))
+                self._waiting.push((old, place[1]))

@@ -8,13 +8,16 @@ whether it is shown: what hangs below an unknown parent is never reached from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ObjectState, View
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 class Slot(NamedTuple):
@@ -73,6 +76,26 @@ def present_below(view: View, parent: Uid) -> list[ObjectState]:
 def _cut_into(view: View, parent: Uid) -> list[ObjectState]:
     uids = view.cut_into(parent)
     return [state for state in view.objects(uids) if state.present] if uids else []
+
+
+class Worklist(Generic[Item]):
+    """First in, first out; what is waiting already is not taken twice."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Item] = deque()
+        self._waiting: set[Item] = set()
+
+    def push(self, item: Item) -> None:
+        if item not in self._waiting:
+            self._waiting.add(item)
+            self._queue.append(item)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Takes each item out, those too that are pushed meanwhile."""
+        while self._queue:
+            item = self._queue.popleft()
+            self._waiting.remove(item)
+            yield item
 
 
 class Revision:

@@ -491,3 +491,17 @@ def test_of_a_change_told_twice_the_state_before_the_first_counts() -> None:
     draft.put(ObjectState(file(1, ROOT, b"new", 30)))
     changed: list[tuple[Uid, ObjectState | None]] = [(uid(1), first), (uid(1), between)]
     assert retree(draft, changed) == [Slot(ROOT, b"new"), Slot(ROOT, b"old")]
+
+
+def test_a_kind_that_changes_by_a_fault_takes_the_decisions_on_a_directory_with_it() -> None:
+    """Of two kinds of one object the smaller stands (core.records.merge): a directory may become a file."""
+    kept, inside = deleted(directory(1, ROOT, b"kept", 10)), file(2, uid(1), b"f", 20)
+    one, other = directory(3, uid(4), b"3", 10), directory(4, uid(3), b"4", 20)
+    twin, second = directory(5, ROOT, b"d", 10), directory(6, ROOT, b"d", 10)
+    view = a_view([kept, inside, one, other, twin, second])
+    assert [state.record.uid for state in view.states.values() if state.kept or state.cut or state.group] == [
+        *(uid(1), uid(4), uid(5), uid(6))
+    ]
+    store(view, [msgspec.structs.replace(held, kind=FILE) for held in (kept, other, twin)])
+    assert not any(state.kept or state.cut or state.group for state in view.states.values())
+    assert tree_of(view) == full_tree(state.record for state in view.states.values())
