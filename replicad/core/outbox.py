@@ -5,20 +5,27 @@ Rules kept here:
    sent may be lost.
 2. A change that came from others goes at once to those that are not connected to where it came from; to the rest only
    when they have had time to get it, and say that they have not.
-3. Not more than WAITING_MAX pushed records wait for the peer to tell that it knows them. Beyond that nothing is
+3. A change that is not settled here (rule 7) is passed on when it is, for which it is given a moment: nearly always
+   the rest of its series is on its way, and a page that is not settled makes the receiver wait for half a minute.
+4. Not more than WAITING_MAX pushed records wait for the peer to tell that it knows them. Beyond that nothing is
    pushed: a status tells of it, and the peer pulls at its own pace. So a queue to a slow peer never grows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from replicad.core.cnset import EMPTY, CNSet
+from replicad.core.ids import Uid
 
 WAITING_MAX = 512
 """Records: one page. A peer that is behind by more is served better by a series."""
 FORWARD_DELAY_MS = 1_000
 """For a change to come from where it came from, and for the status that says so: at most one a second."""
+SETTLE_DELAY_MS = 1_000
+"""After that it is passed on as it is."""
 FORWARD_LATEST_MS = 2_500
 """Without such a status the link between the two may be gone without anyone having noticed."""
 NOTES_MAX = 64
@@ -46,11 +53,13 @@ class _Sent(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Held(msgspec.Struct, frozen=True, gc=False):
-    """A change that the peer should get from another."""
+    """A change that is passed on later: when `uids` are settled, or if the peer does not get it from another."""
 
     since_ms: int
     after: int
     cns: CNSet
+    uids: frozenset[Uid]
+    elsewhere: bool
 
 
 class Outbox:
@@ -76,8 +85,18 @@ class Outbox:
             self._sent = [sent for sent in self._sent if not told.contains_all(sent.cns)]
         self._told_ms = now_ms
 
-    def committed(self, before: Mark, after: Mark, now_ms: int, *, hold: bool) -> Push | None:
-        """A commit brought this member from `before` to `after`. `hold`: the peer should get it from elsewhere.
+    def committed(
+        self,
+        before: Mark,
+        after: Mark,
+        now_ms: int,
+        *,
+        elsewhere: bool = False,
+        unsettled: frozenset[Uid] = frozenset(),
+    ) -> Push | None:
+        """A commit brought this member from `before` to `after`.
+
+        `elsewhere`: the peer should get it from another; `unsettled`: what of it is not settled here.
 
         None also where the peer is too far behind: the status that every commit leads to tells of it.
         """
@@ -86,17 +105,19 @@ class Outbox:
         lacking = after.known.minus(before.known).minus(self.told)
         if not lacking:
             return None
-        if hold:
-            self._hold(_Held(now_ms, before.head, lacking))
+        if elsewhere or unsettled:
+            self._hold(_Held(now_ms, before.head, lacking, unsettled, elsewhere))
             return None
         begin = 0 if self.told.contains_all(before.known) else before.head
         return self._push(before.head, begin, lacking, after.head)
 
-    def due(self, head: int, now_ms: int) -> Push | None:
-        """What was held back and is still not there."""
+    def due(self, head: int, now_ms: int, settled: Callable[[Uid], bool]) -> Push | None:
+        """What was held back, is still not there, and has waited enough. To be asked after every event."""
+        if not self._held:
+            return None
         told = self.told or EMPTY
         self._held = [held for held in self._held if not told.contains_all(held.cns)]
-        ripe = [held for held in self._held if self._ripe(held, now_ms)]
+        ripe = [held for held in self._held if self._ripe(held, now_ms, settled)]
         if not ripe:
             return None
         after = min(held.after for held in ripe)
@@ -109,7 +130,7 @@ class Outbox:
 
     def next_due_ms(self) -> int | None:
         """When `due` has something to do at the latest."""
-        return min((held.since_ms + FORWARD_LATEST_MS for held in self._held), default=None)
+        return min((held.since_ms + _latest_ms(held) for held in self._held), default=None)
 
     def _push(self, after: int, begin: int, lacking: CNSet, head: int) -> Push | None:
         records = head - after
@@ -125,8 +146,17 @@ class Outbox:
         self._held.append(held)
         if len(self._held) > NOTES_MAX:
             first, second = self._held[0], self._held[1]
-            self._held[:2] = [_Held(first.since_ms, min(first.after, second.after), first.cns.union(second.cns))]
+            after, cns = min(first.after, second.after), first.cns.union(second.cns)
+            joined = _Held(first.since_ms, after, cns, second.uids, first.elsewhere and second.elsewhere)
+            self._held[:2] = [joined]
 
-    def _ripe(self, held: _Held, now_ms: int) -> bool:
-        heard_since = self._told_ms >= held.since_ms + FORWARD_DELAY_MS
-        return heard_since or now_ms >= held.since_ms + FORWARD_LATEST_MS
+    def _ripe(self, held: _Held, now_ms: int, settled: Callable[[Uid], bool]) -> bool:
+        if now_ms >= held.since_ms + _latest_ms(held):
+            return True
+        if held.elsewhere:
+            return self._told_ms >= held.since_ms + FORWARD_DELAY_MS
+        return all(settled(uid) for uid in held.uids)
+
+
+def _latest_ms(held: _Held) -> int:
+    return FORWARD_LATEST_MS if held.elsewhere else SETTLE_DELAY_MS

@@ -69,7 +69,8 @@ class Settling:
     def brought(
         self, sender: MemberId, replica: ReplicaId, head: int, uids: Iterable[Uid], cns: CNSet, clean: bool, now_ms: int
     ) -> None:
-        """A page read at `head` brought `uids`, with `cns` that were new here. `clean`: it was settled at its sender.
+        """A page read at `head` brought `uids`. `clean`: it was settled at its sender. `cns`: what another peer must
+        know to stand in for the rest of the series: the CNs that were new here, and all that the sender had shown.
 
         A page that brought nothing is not told of here, but for one that was not clean: then so is its series.
         """

@@ -335,12 +335,13 @@ class Exchange:
         if self._check_put_back(peer, cns.union(shown or EMPTY), out):
             self._backfill.ended(peer, "this member was put back", now_ms)
             return
-        progressed = self._intake.take(peer, page, records, shown, now_ms)
+        progressed = self._intake.take(peer, page, records, shown, link.offers, now_ms)
         link.outbox.hear(cns, now_ms)
         if shown is not None:
             self._shown(peer, shown, now_ms, out)
         self._progress(peer, page, progressed, now_ms, out)
-        self._notice(now_ms, out, source=peer)
+        unsettled = frozenset(record.uid for record in records if not self._settling.settled(record.uid))
+        self._notice(now_ms, out, source=peer, unsettled=unsettled)
 
     def _opened(self, wire: msgspec.Struct) -> Record:
         record = unseal(wire)  # type: ignore[arg-type]
@@ -392,7 +393,13 @@ class Exchange:
 
     # -- what follows by itself
 
-    def _notice(self, now_ms: int, out: list[Effect], source: MemberId | None = None) -> None:
+    def _notice(
+        self,
+        now_ms: int,
+        out: list[Effect],
+        source: MemberId | None = None,
+        unsettled: frozenset[Uid] = frozenset(),
+    ) -> None:
         """Push what was stored since `_mark`: by the replica itself, or by a page of `source`'s."""
         before, after = self._mark, Mark(self._catalog.head, self._catalog.known)
         if before.head == after.head and before.known == after.known:
@@ -402,9 +409,10 @@ class Exchange:
         if not self._own_state().serves:
             return
         for peer, link in self._links.items():
-            hold = source is not None and self._board.connected(peer, source)
+            elsewhere = source is not None and self._board.connected(peer, source)
             if peer != source and self._may_receive(peer):
-                self._push(peer, link.outbox.committed(before, after, now_ms, hold=hold), out)
+                push = link.outbox.committed(before, after, now_ms, elsewhere=elsewhere, unsettled=unsettled)
+                self._push(peer, push, out)
 
     def _push(self, peer: MemberId, push: Push | None, out: list[Effect]) -> None:
         if push is not None:
@@ -418,7 +426,7 @@ class Exchange:
             for cycle in self._backfill.begin(self._sources(), self._catalog.known, now_ms):
                 self._ask(cycle, out)
         for peer, link in self._links.items():
-            self._push(peer, link.outbox.due(self._catalog.head, now_ms), out)
+            self._push(peer, link.outbox.due(self._catalog.head, now_ms, self._settling.settled), out)
             for correlation in [key for key, one in link.asked.items() if now_ms - one.asked_ms >= UID_ANSWER_MAX_MS]:
                 del link.asked[correlation]
         self._settling.expire(now_ms)

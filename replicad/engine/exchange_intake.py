@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from replicad.catalog.store import Catalog
-from replicad.core.cnset import CNSet
+from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
 from replicad.core.ids import MemberId, ReplicaId
 from replicad.core.messages import Page
@@ -34,14 +34,25 @@ class Intake:
     def part(self, peer: MemberId) -> None:
         del self._coverage[peer]
 
-    def take(self, peer: MemberId, page: Page, records: Sequence[Record], shown: CNSet | None, now_ms: int) -> bool:
-        """Store a page that was validated; `shown` is S. Returns whether it brought anything, or moved w."""
+    def take(
+        self,
+        peer: MemberId,
+        page: Page,
+        records: Sequence[Record],
+        shown: CNSet | None,
+        offers: CNSet,
+        now_ms: int,
+    ) -> bool:
+        """Store a page that was validated; `shown` is S, `offers` what the peer had shown before.
+
+        Returns whether it brought anything, or moved w.
+        """
         before = self._catalog.known
         row = self._memory.row(peer, page.replica)
         taken = take(row, page.begin, page.end, page.head, shown is not None)
         cns = CNSet.of(cn for record in records for cn in record.cns())
         self._store(peer, page, records, cns.union(shown) if taken.learn and shown is not None else cns, taken, now_ms)
-        self._settle(peer, page, records, cns.minus(before), now_ms)
+        self._settle(peer, page, records, cns.minus(before), offers.union(shown or EMPTY), now_ms)
         if shown is not None and taken.learn:
             self._settling.completed(peer, page.replica, page.head, shown)
         elif shown is not None:
@@ -83,9 +94,12 @@ class Intake:
         self._memory.set_row(peer, page.replica, taken.row)
         self._memory.rows_stored()
 
-    def _settle(self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, now_ms: int) -> None:
+    def _settle(
+        self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, offers: CNSet, now_ms: int
+    ) -> None:
         if records:
             self._settling.record_came(peer, now_ms)
         brought = [record.uid for record in records if any(cn in fresh for cn in record.cns())]
         if brought or not page.settled:
-            self._settling.brought(peer, page.replica, page.head, brought, fresh, page.settled, now_ms)
+            whole = fresh.union(offers)
+            self._settling.brought(peer, page.replica, page.head, brought, whole, page.settled, now_ms)
