@@ -1,0 +1,482 @@
+"""A folder at work: the one place where scanning, knowledge, applying and fetching meet.
+
+`FolderReplica` only passes things on; what is decided is decided elsewhere: what a scan makes of the disk (engine.scan,
+core.local), what peers are told and believed (engine.exchange), what the disk lacks (core.want, engine.workbench),
+what is fetched from whom (core.fetching), how one begins (engine.phases, engine.joining), when a `wait` is over
+(engine.fences). Synchronous: one thread calls `start`, then `handle`; the daemon and the simulator alike.
+
+`handle` of a Tick does the work that is waiting, a bounded piece of each kind, so that no kind starves another; while
+there is more, `next_due_ms` is now. Every other event is only noted, or answered from the catalog.
+
+Invariants between two calls:
+1. Everything told to others is committed; everything committed has been offered to the exchange.
+2. While the root marker does not hold, nothing is originated and nothing is done to the tree (I6): state 5.
+3. In phase FOUNDING nothing is served or installed; in LEARNING and CLAIMING nothing is originated or installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from replicad.catalog.changes import Change as CatalogChange
+from replicad.catalog.changes import Manifest, PutManifest, RenewReplica, SetMeta
+from replicad.catalog.store import Catalog
+from replicad.core.absorb import absorb
+from replicad.core.draft import Draft
+from replicad.core.effects import Changed, Effect, Fetched, LinkDown, LinkUp, Received, Report, Tick
+from replicad.core.fence import WAIT_BYTES
+from replicad.core.fetching import Fetching
+from replicad.core.ids import MemberId, ReplicaId, Uid
+from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, Status
+from replicad.core.plan import node_path
+from replicad.core.records import Record
+from replicad.core.tree import wanted_path
+from replicad.engine.awaiting import BlockedObject
+from replicad.engine.disposal import OUTS_A_STEP, settle_out
+from replicad.engine.exchange import Exchange
+from replicad.engine.exchange_link import OwnState
+from replicad.engine.fences import Fences
+from replicad.engine.folder_disk import LocalSide
+from replicad.engine.folder_root import prepare_root, root_fault
+from replicad.engine.joining import Claim
+from replicad.engine.phases import (
+    AUTO_RECOVERY,
+    IN_ERROR,
+    INITIAL_SYNC,
+    NORMAL,
+    FolderState,
+    Phase,
+    Role,
+    merges,
+    phase_at_start,
+    phase_changes,
+)
+from replicad.engine.recovery import recover
+from replicad.engine.scan import Scanner
+from replicad.engine.scan_read import HashOutcome
+from replicad.engine.workbench import Workbench, remove_staged
+from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
+from replicad.files.fs import FileSystem
+
+CLOCK_AHEAD_MS = 24 * 3_600_000
+"""A stamp this far ahead of our clock still converges, and is reported (DESIGN section 3, clocks)."""
+PARENTS_ASKED_MS = 1_000
+"""How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
+OUT_STORE = "ConflictAndDeleted"
+RUNNING_META = "engine.running"
+
+
+class FolderSettings(msgspec.Struct, frozen=True):
+    """What a folder takes from the configuration."""
+
+    quota_bytes: int = 4 * 1024**3
+    scan_interval_ms: int = 3_600_000
+    """Of the full scan that is the safety net for what no event told of; 0: never."""
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the folder is given by whoever runs it. `draw`: numbers in [0, 1)."""
+
+    may_send: Callable[[MemberId], bool]
+    may_receive: Callable[[MemberId], bool]
+    watch: Callable[[Callable[[Change], None]], Watch]
+    on_change: Callable[[Change], None]
+    """Called from the watch, from whatever thread; must come back as an event to `handle`."""
+    draw: Callable[[], float]
+    new_replica: Callable[[], ReplicaId]
+    new_bytes: Callable[[int], bytes]
+
+
+class FileHashed(msgspec.Struct, frozen=True):
+    """The answer to a `HashFile`."""
+
+    directory: bytes
+    name: bytes
+    outcome: HashOutcome
+
+
+FolderEvent = LinkUp | LinkDown | Received | Fetched | FileHashed | Tick | Change
+
+
+class FolderReplica:
+    """Of one folder of one member."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        fs: FileSystem,
+        own: MemberId,
+        role: Role,
+        settings: FolderSettings,
+        around: Surroundings,
+        *,
+        now_ms: int,
+    ) -> None:
+        """Commits the phase and the exchange's session; `start` does the rest."""
+        self.catalog = catalog
+        self.fs = fs
+        self.settings = settings
+        self._own = own
+        self._around = around
+        self._now_ms = now_ms
+        self.phase = phase_at_start(catalog, role, now_ms)
+        self._fault = "it has not been started"
+        self._claim: Claim | None = None
+        self._unclean = False
+        self._ahead: set[MemberId] = set()
+        self._asked_ms = 0
+        self._scanned_ms = now_ms
+        self._missing_parents: set[Uid] = set()
+        self._reports: list[Effect] = []
+        self._full_scans_shown = 0
+        self.fetching = Fetching(settings.quota_bytes)
+        self.exchange = Exchange(
+            catalog,
+            own,
+            CONTENT,
+            absorb=self._absorb,
+            own_state=self._own_state,
+            may_send=around.may_send,
+            may_receive=around.may_receive,
+            draw=around.draw,
+            now_ms=now_ms,
+        )
+        self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
+        self._watch = around.watch(around.on_change)
+        scanner = Scanner(
+            fs, self._watch, lambda: not self._root_fault(), founding=lambda: self.phase is Phase.FOUNDING
+        )
+        self.disk = LocalSide(
+            catalog,
+            fs,
+            self._watch,
+            scanner,
+            commit=self._commit_local,
+            hindrance=self._hindrance,
+            blocked=self._blocked_objects,
+        )
+        self.fences: Fences | None = None
+
+    # -- what the driver calls
+
+    def start(self, now_ms: int) -> list[Effect]:
+        """Finish what the last run left, then look at everything. Raises OperatorError, CatalogError, OSError."""
+        self._now_ms = now_ms
+        self._unclean = self.catalog.meta(RUNNING_META) is not None
+        self._fault = prepare_root(self.catalog, self.fs, self._around.new_bytes(16), now_ms)
+        out: list[Effect] = []
+        if self._fault:
+            out.append(Report(0, self._fault))
+        else:
+            recovered = recover(self.catalog, self.fs, now_ms)
+            self.disk.hint_paths(recovered.dirty)
+            if recovered.strays:
+                out.append(Report(0, f"{recovered.strays} files found in staging after a crash were preserved"))
+        self.fences = Fences(
+            self._own, self.catalog, self.disk, self.fs, new_id=lambda: self._around.new_bytes(WAIT_BYTES)
+        )
+        self.catalog.commit(None, [SetMeta(RUNNING_META, b"1")], now_ms=now_ms)
+        self.disk.open()
+        return [*out, Changed()]
+
+    def handle(self, event: FolderEvent, now_ms: int) -> list[Effect]:
+        """Raises PeerError: the peer's link is to be closed, nothing of its message was taken."""
+        assert self.fences is not None, "an event before the start"
+        self._now_ms = now_ms
+        out, self._reports = self._reports, []
+        match event:
+            case Received(_, Fence() | FenceReply() | Await() | AwaitReply()):
+                out += self.fences.handle(event, now_ms)
+            case Received(peer, message):
+                out += self.exchange.handle(event, now_ms)
+                if isinstance(message, Status):
+                    self.fetching.status_changed(peer)
+                out += self._after_exchange(now_ms)
+            case LinkUp() | LinkDown():
+                out += self.exchange.handle(event, now_ms)
+                out += self.fences.handle(event, now_ms)
+                self.fetching.linked(now_ms)
+            case Fetched():
+                self._take_fetched(event, now_ms)
+            case FileHashed(directory, name, outcome):
+                self.disk.hashed(directory, name, outcome)
+            case Tick():
+                out += self._work(now_ms)
+            case Dirty() | Moved() | Overflow() | Marker() | Unwatchable() | RootGone():
+                out += self._take_change(event, now_ms)
+        return out
+
+    def next_due_ms(self) -> int | None:
+        """When a Tick is due at the latest; not after now while there is work."""
+        now_ms = self._now_ms
+        assert self.fences is not None
+        due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
+        if self._reports:
+            return now_ms
+        if self._may_scan():
+            due.append(self.disk.next_due_ms(now_ms))
+            if self.settings.scan_interval_ms:
+                due.append(self._scanned_ms + self.settings.scan_interval_ms)
+        if self._may_apply():
+            due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
+        if self.phase is Phase.CLAIMING:
+            due.append(now_ms)
+        outs = self.catalog.outs(2**62, 1)
+        due += [out.due_ms for out in outs]
+        if self._missing_parents:
+            due.append(self._asked_ms + PARENTS_ASKED_MS)
+        return min((at for at in due if at is not None), default=None)
+
+    def close(self, now_ms: int) -> None:
+        """A clean end: the next start need not doubt what it finds."""
+        self._watch.close()
+        self.exchange.close(now_ms)
+        if not self._fault:
+            self.catalog.commit(None, [SetMeta(RUNNING_META, None)], now_ms=now_ms)
+        self.catalog.close()
+
+    # -- what the status shows
+
+    @property
+    def state(self) -> FolderState:
+        if self._fault:
+            return FolderState(IN_ERROR, self._fault)
+        if self.phase is not Phase.TAKING_PART:
+            return FolderState(INITIAL_SYNC)
+        if self.disk.overflowed or (self._unclean and not self.disk.scanner.full_scans):
+            return FolderState(AUTO_RECOVERY)
+        return FolderState(NORMAL)
+
+    def blocked(self) -> list[tuple[bytes, str]]:
+        """Every path that is not replicating, each with one reason, by path."""
+        found = {path: why for _, path, why in self._blocked_objects()}
+        found.update(self.disk.scanner.blocked())
+        return sorted(found.items())
+
+    # -- events
+
+    def _take_change(self, change: Change, now_ms: int) -> list[Effect]:
+        assert self.fences is not None
+        out = self.disk.take(change)
+        if isinstance(change, Marker):
+            out += self.fences.marker_seen(change.name, now_ms)
+        if isinstance(change, Overflow):
+            out += self.fences.overflowed(now_ms)
+        return out
+
+    def _take_fetched(self, fetched: Fetched, now_ms: int) -> None:
+        self.workbench.offer(self.fetching.finish(fetched.ticket, fetched.items, now_ms))
+        manifests: list[CatalogChange] = []
+        stale: list[bytes] = []
+        for item in fetched.items:
+            if item.manifest and not item.reason:
+                want = self.fetching.wanted(item.uid)
+                manifests.append(PutManifest(Manifest(item.digest, item.manifest, want.size if want else 0)))
+            if not self.fetching.staged(item.uid, item.digest) and not self._still_wanted(item.uid, item.digest):
+                stale.append(item.staged)
+        if manifests:
+            self.catalog.commit(None, manifests, now_ms=now_ms)
+        remove_staged(self.fs, stale)
+
+    def _still_wanted(self, uid: Uid, digest: bytes) -> bool:
+        want = self.fetching.wanted(uid)
+        return want is not None and want.digest == digest
+
+    def _after_exchange(self, now_ms: int) -> list[Effect]:
+        assert self.fences is not None
+        if self.exchange.put_back and not self._fault:
+            self._reports.append(Report(0, "the folder's catalog was put back: it goes on under a new replica id"))
+            self.catalog.commit(None, [RenewReplica(self._around.new_replica())], now_ms=now_ms)
+            return [Changed(), *self.exchange.after_commit(now_ms), *self.fences.progress(now_ms)]
+        return self.fences.progress(now_ms)
+
+    # -- work
+
+    def _work(self, now_ms: int) -> list[Effect]:
+        out = list(self.exchange.handle(Tick(), now_ms))
+        self._check_root(out)
+        if self._may_scan():
+            out += self._scan(now_ms)
+        if self.phase is Phase.LEARNING:
+            self._learned(now_ms)
+        if self.phase is Phase.CLAIMING and not self._fault:
+            out += self._claim_some(now_ms)
+        if self._may_apply():
+            out += self._apply(now_ms)
+        if not self._fault:
+            self._settle_outs(now_ms)
+        out += self._ask_for_parents(now_ms)
+        assert self.fences is not None
+        out += self.fences.handle(Tick(), now_ms)
+        out += self._reports
+        self._reports = []
+        return out
+
+    def _scan(self, now_ms: int) -> list[Effect]:
+        assert self.fences is not None
+        interval_ms = self.settings.scan_interval_ms
+        if interval_ms and now_ms >= self._scanned_ms + interval_ms and not self.disk.scanner.scanning:
+            self.disk.look_everywhere()
+        scans, head = self.disk.scanner.full_scans, self.catalog.head
+        out = self.disk.work(now_ms)
+        if self.disk.scanner.full_scans != scans:
+            self._scanned_ms = now_ms
+            self.disk.overflowed = False
+            out.append(Changed())
+            if self.phase is Phase.FOUNDING:
+                self._enter(Phase.TAKING_PART, now_ms)
+        if self.catalog.head != head or self.disk.scanner.full_scans != scans:
+            out += self.exchange.after_commit(now_ms)
+        return [*out, *self.fences.progress(now_ms)]
+
+    def _apply(self, now_ms: int) -> list[Effect]:
+        assert self.fences is not None
+        out: list[Effect] = []
+        if (due_ms := self.workbench.next_due_ms(now_ms)) is not None and due_ms <= now_ms:
+            done = self.workbench.work(now_ms)
+            remove_staged(self.fs, done.stale)
+            self.disk.hint_paths(done.applied.dirty)
+            self._missing_parents = done.missing_parents
+            if done.applied.done or done.idle:
+                out += self.exchange.after_commit(now_ms)
+                out += self.fences.progress(now_ms)
+        out += self.fetching.requests(now_ms, self.exchange.peers_with)
+        return out
+
+    def _claim_some(self, now_ms: int) -> list[Effect]:
+        if self._claim is None:
+            self._claim = Claim(self.catalog, self.fs, merge=merges(self.catalog))
+        if not self._claim.step(now_ms):
+            return []
+        claim, self._claim = self._claim, None
+        self._enter(Phase.TAKING_PART, now_ms)
+        self.disk.look_everywhere()
+        text = f"joined: {claim.adopted} entries adopted, {claim.preserved} moved to PreExisting"
+        return [Report(0, text), Changed(), *self.exchange.after_commit(now_ms)]
+
+    def _learned(self, now_ms: int) -> None:
+        """Rule 11: what a complete member knows has been taken in."""
+        if self.exchange.any_unsettled or self._fault:
+            return
+        statuses = self.exchange.statuses()
+        for peer in self.exchange.connected():
+            known = statuses.get(peer)
+            if known is not None and known.status.complete and self.catalog.known.contains_all(known.known):
+                self._enter(Phase.CLAIMING, now_ms)
+                return
+
+    def _enter(self, phase: Phase, now_ms: int) -> None:
+        self.phase = phase
+        self.catalog.commit(None, phase_changes(phase), now_ms=now_ms)
+        self.workbench.offer(self.catalog.pending(1))
+
+    def _settle_outs(self, now_ms: int) -> None:
+        changes: list[CatalogChange] = []
+        for out in self.catalog.outs(now_ms, OUTS_A_STEP):
+            changes.extend(settle_out(self.fs, out, self.catalog.new_id(), OUT_STORE, now_ms))
+        if changes:
+            self.catalog.commit(None, changes, now_ms=now_ms)
+
+    def _ask_for_parents(self, now_ms: int) -> list[Effect]:
+        """Rule 10: asked for by UID when nothing is on its way that might bring them."""
+        if not self._missing_parents or self.exchange.any_unsettled or now_ms < self._asked_ms + PARENTS_ASKED_MS:
+            return []
+        self._asked_ms = now_ms
+        missing, self._missing_parents = self._missing_parents, set()
+        return self.exchange.ask_for(sorted(missing), now_ms)
+
+    # -- what the parts call
+
+    def _absorb(self, draft: Draft, records: Sequence[Record]) -> None:
+        absorb(draft, records)
+        self._offer(draft)
+        limit_ms = self._now_ms + CLOCK_AHEAD_MS
+        for record in records:
+            for register in (record.place, record.content):
+                if register is not None and register.time_ms > limit_ms:
+                    self._report_ahead(register.replica)
+
+    def _offer(self, draft: Draft) -> None:
+        """What a draft, about to be committed, makes pending; and what it makes superfluous of what is fetched."""
+        stale: list[bytes] = []
+        for uid, state in draft.states.items():
+            want = self.fetching.wanted(uid)
+            content = state.record.content
+            if want is not None and (not state.pending or content is None or content.digest != want.digest):
+                stale.extend(self.fetching.forget(uid))
+        self.workbench.offer(uid for uid, state in draft.states.items() if state.pending)
+        remove_staged(self.fs, stale)
+
+    def _commit_local(self, draft: Draft, changes: Sequence[CatalogChange], touched: set[Uid]) -> None:
+        self._offer(draft)
+        self.catalog.commit(draft, changes, now_ms=self._now_ms)
+        for uid in touched:
+            self.workbench.retry(uid)
+
+    def _own_state(self) -> OwnState:
+        files, size, oldest_ms = self.catalog.pending_tally()
+        taking_part = self.phase is Phase.TAKING_PART
+        return OwnState(
+            self.state.state,
+            complete=taking_part and not self._fault,
+            scanned=self.phase is not Phase.FOUNDING,
+            serves=self.phase is not Phase.FOUNDING,
+            missing=self.catalog.not_installed(),
+            pending_files=files,
+            pending_bytes=size,
+            oldest_ms=max(0, self._now_ms - oldest_ms) if oldest_ms is not None else None,
+        )
+
+    def _may_scan(self) -> bool:
+        return not self._fault and self.phase in (Phase.FOUNDING, Phase.TAKING_PART) and not self.exchange.put_back
+
+    def _may_apply(self) -> bool:
+        return not self._fault and self.phase is Phase.TAKING_PART
+
+    def _hindrance(self) -> str:
+        if self._fault:
+            return self._fault
+        if self.phase is not Phase.TAKING_PART:
+            return "it is still beginning to take part"
+        return "its catalog was put back" if self.exchange.put_back else ""
+
+    def _root_fault(self) -> str:
+        if not self._fault:
+            self._fault = root_fault(self.catalog, self.fs)
+            if self._fault:
+                self._reports += [Report(0, self._fault), Changed()]
+        return self._fault
+
+    def _check_root(self, out: list[Effect]) -> None:
+        """Whether the root has come back (a disk mounted again): then everything is looked at."""
+        if self._fault and not root_fault(self.catalog, self.fs):
+            self._fault = prepare_root(self.catalog, self.fs, self._around.new_bytes(16), self._now_ms)
+            if not self._fault:
+                out += [Report(0, "the folder's root is there again"), Changed()]
+                self.disk.open()
+        elif not self._fault:
+            self._root_fault()
+
+    def _blocked_objects(self) -> Sequence[BlockedObject]:
+        found: dict[Uid, str] = dict(self.fetching.waiting())
+        found.update(self.workbench.waiting())
+        return [(uid, self._path_of(uid), why) for uid, why in sorted(found.items())]
+
+    def _path_of(self, uid: Uid) -> bytes:
+        """Where it is wanted, or else where it is."""
+        wanted = wanted_path(self.catalog, uid)
+        state = self.catalog.object(uid)
+        if wanted is None and state is not None and state.node is not None:
+            return node_path(self.catalog, state.node)
+        return wanted or b""
+
+    def _report_ahead(self, replica: ReplicaId) -> None:
+        member = self.catalog.replica_owner(replica) or f"replica {replica:016x}"
+        if member not in self._ahead:
+            self._ahead.add(member)
+            text = (
+                f"the clock of member {member} is more than a day ahead; its changes win until others edit after them"
+            )
+            self._reports.append(Report(0, text))
