@@ -51,6 +51,8 @@ class Round(msgspec.Struct):
     missing_parents: set[Uid] = msgspec.field(default_factory=set)
     more: bool = False
     """There is more to plan at once."""
+    idle: int = 0
+    """Objects that turned out to be as wanted: that was stored."""
 
 
 class Workbench:
@@ -112,6 +114,7 @@ class Workbench:
         for need in planner.needs:
             done.stale.extend(self._want(need))
         self._settle_idle(planner.idle, now_ms)
+        done.idle = len(planner.idle)
         for uid, wait in planner.waits.items():
             self._parked[uid] = Parked(wait.reason, None)
         self.offer(planner.later)
