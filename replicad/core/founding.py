@@ -6,8 +6,8 @@ Founders begin with originals; whoever comes after the end goes by rule 11. It e
 - for a member that has met nobody, a day after its own first scan;
 - in any case before a tombstone is dropped (the collector asks for it).
 
-Any founder may write the end into the hierarchy; of several the oldest stands. A pure state machine: it is shown what is
-so, with the time, and answers whether the end is to be written.
+Any founder may write the end into the hierarchy; of several the oldest stands. A pure state machine: it is shown what
+is so, with the time, and answers whether the end is to be written.
 """
 
 from __future__ import annotations
