@@ -103,6 +103,10 @@ class Author:
         """Change what is known of an object's disk, without a record."""
         self._put(msgspec.structs.replace(state, **changes))
 
+    def touch(self, uids: Iterable[Uid]) -> None:
+        """Objects of which somebody else has changed what is known of their disk."""
+        self._touched.update(dict.fromkeys(uids))
+
     def state(self, uid: Uid) -> ObjectState:
         """As it is now in the draft; the object is held."""
         state = self.draft.object(uid)

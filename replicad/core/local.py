@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from replicad.core.adopt import adopt, equals
 from replicad.core.author import Author, directory_look, file_look, symlink_look
 from replicad.core.diff import SMUDGED_NS, Seen
 from replicad.core.draft import Draft
@@ -142,7 +143,7 @@ class _Disk:
                 return
         self.author.bring_tree_up_to_date()
         for slot in self._slots(change.parent, change.name):
-            if self._adopt(slot, change, look):
+            if self._adopt(slot, change):
                 return
         self._create(change, look)
 
@@ -150,21 +151,16 @@ class _Disk:
         """The slots of the tree that a name in a directory of the disk may belong to: one, but while that parts."""
         return sorted({Slot(rep(self._draft, uid), name) for uid in self._draft.uids_at(parent)})
 
-    def _adopt(self, slot: Slot, change: Appeared, look: Content) -> bool:
-        """Rule 2. Where mode or mtime are not those of the tree, it shows no register's content: they are set later."""
+    def _adopt(self, slot: Slot, change: Appeared) -> bool:
+        """Rule 2: where the tree wants just this, and does not have it on the disk elsewhere."""
         found = outcome(self._draft, slot)
-        if found is None or found.kind != change.seen.kind:
+        if found is None or all(state.node is not None for state in self.author.states(found.winners)):
             return False
-        lead = self.author.state(found.lead).record.content
-        assert lead is not None
-        missing = [state for state in self.author.states(found.winners) if state.node is None]
-        if not missing or (found.kind != DIRECTORY and not same_bytes(found.kind, look, lead)):
+        node = _new_node(change)
+        if not equals(self._draft, found, node, change.digest, change.value):
             return False
-        for state in missing:
-            self.author.change(
-                state, node=change.node, base_place_raw=b"", base_content_raw=b"", beneath=None, beneath_seen=None
-            )
-        self._enter(change, lead.cn if _equal(found.kind, look, lead) else None)
+        adopt(self._draft, found, node)
+        self.author.touch(found.winners)
         return True
 
     def _create(self, change: Appeared, look: Content) -> None:
@@ -176,9 +172,8 @@ class _Disk:
         self.author.create(uid_of(place.cn), change.seen.kind, place, content, node=change.node)
         self._enter(change, place.cn)
 
-    def _enter(self, change: Appeared, shows: Cn | None) -> None:
-        node = Node(change.node, change.parent, change.name, change.seen.kind, 0, 0, 0, 0, 0, 0, shows)
-        self._draft.put_node(_as_seen(node, change.seen, change.fresh))
+    def _enter(self, change: Appeared, shows: Cn) -> None:
+        self._draft.put_node(msgspec.structs.replace(_new_node(change), shows=shows))
 
     def _first_uid(self, directory: NodeId) -> Uid:
         uids = self._draft.uids_at(directory)
@@ -339,6 +334,11 @@ class _Disk:
         return found
 
 
+def _new_node(change: Appeared) -> Node:
+    node = Node(change.node, change.parent, change.name, change.seen.kind, 0, 0, 0, 0, 0, 0)
+    return _as_seen(node, change.seen, change.fresh)
+
+
 def _look(seen: Seen, digest: bytes, value: bytes) -> Content:
     if seen.kind == DIRECTORY:
         return directory_look(seen.mode)
@@ -346,7 +346,7 @@ def _look(seen: Seen, digest: bytes, value: bytes) -> Content:
 
 
 def _shown(node: Node, states: Sequence[ObjectState]) -> Content | None:
-    """The register that the disk shows; None where mode and mtime are still to be set to those of the tree."""
+    """The register that the disk shows; None where that is not any one's."""
     return next((base for state in states if (base := state.base_content) and base.cn == node.shows), None)
 
 

@@ -283,7 +283,7 @@ def test_an_adopted_file_with_another_mtime_waits_for_that_of_the_tree() -> None
     b.write(b"f", 101, mtime_ns=78)
     assert b.view.known == known
     assert b.pending() == [a.only(b"f").record.uid]
-    assert b.at(b"f").shows is None
+    assert b.at(b"f").mtime_ns == 78
     node = b.at(b"f")
     b.take(Edited(node.id, Sight(FILE, 3, node.size, 78, 6, 0, node.mode), digest(101)))
     assert b.view.known == known

@@ -1,0 +1,154 @@
+"""The scan: what the disk shows, held against the nodes, becomes local changes in a draft (`core.local`).
+
+Hints (a watch's, an applier's) and listings say where to look; the disk alone says what is there. Looking goes in steps
+of bounded work, so that the folder's thread can do other things in between, and every step leaves the catalog right:
+
+1. `step` looks at places: a name in a directory. What is certain is entered at once: new entries, edits, moves to a
+   free name. What is not stays *open*: an entry that is missing may turn up elsewhere, one that stands where another
+   did may have come from where nobody has looked yet.
+2. When nothing is left to look at, and the watch has told everything up to then (the caller's affair: a marker passed
+   through it), `resolve` decides what is open: moves over names that others held, swaps and chains, and only then
+   deletions. What a full scan left open waits for its end: only a complete scan deletes (I6).
+
+A directory is watched, then listed (`files.changes.walk_and_watch`), so nothing falls between the two. One that cannot
+be read, or is on another mount, says nothing about what is beneath it, and is blocked with its reason. Before and
+after each step the root must be the folder's (`root_ok`); else the step is void: the caller drops the draft, calls
+again when it has reason to think that the root is back, and a scan begins anew.
+
+The applier changes disk and nodes together, in the same thread, so what it does shows no difference here: no echo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from replicad.core.diff import PRIVATE
+from replicad.core.draft import Draft
+from replicad.engine.scan_read import HashOutcome, Reader
+from replicad.engine.scan_resolve import Resolver
+from replicad.engine.scan_state import ScanState, Why
+from replicad.engine.scan_step import Looked, Step
+from replicad.files.changes import Watch
+from replicad.files.fs import FileSystem
+from replicad.files.paths import join, split
+
+
+class Scanner:
+    """Of one folder; used by the thread that owns its catalog. Begins with a scan of the whole folder."""
+
+    def __init__(
+        self, fs: FileSystem, watch: Watch, root_ok: Callable[[], bool], *, founding: Callable[[], bool]
+    ) -> None:
+        """`founding`: whether what appears now is an original (rule 6)."""
+        self._fs = fs
+        self._watch = watch
+        self._root_ok = root_ok
+        self._founding = founding
+        self._reader = Reader(fs)
+        self._state = ScanState()
+        self._full_scans = 0
+
+    # What is asked of it.
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to look at now; what is open waits for `resolve`."""
+        state = self._state
+        return not (state.places or state.hints or state.walks or state.again)
+
+    @property
+    def unresolved(self) -> bool:
+        """Something is open that can be decided once the watch has told everything up to now."""
+        state = self._state
+        return bool(state.doomed or state.lost or any(state.ripe(why) for why in state.open.values()))
+
+    @property
+    def at_rest(self) -> bool:
+        """All that was hinted at has been looked at, read and decided, but for what is blocked."""
+        return self.idle and not self.unresolved and not self._reader.hashing and not self._reader.unsettled
+
+    @property
+    def scanning(self) -> bool:
+        """A scan of the whole folder is to be made, runs, or has found what is not decided or hashed yet."""
+        state = self._state
+        return state.again or state.walking or state.ending
+
+    @property
+    def full_scans(self) -> int:
+        """How many scans of the whole folder came to their end since the start."""
+        return self._full_scans
+
+    def blocked(self) -> list[tuple[bytes, str]]:
+        """Paths that are not replicated from here, each with its reason, by path."""
+        return sorted((path, reason) for path, (reason, _) in self._state.blocked.items())
+
+    def next_due_ms(self) -> int | None:
+        """When something must be looked at again though nothing has told of it."""
+        return min((due_ms for due_ms, _ in self._state.due.values()), default=None)
+
+    # What it is told.
+
+    def hint(self, directory: bytes, name: bytes, inode: int = 0) -> None:
+        """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known."""
+        if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
+            self._state.add_hint(directory, name, inode)
+
+    def hint_path(self, path: bytes) -> None:
+        """As `hint`, for the path of an entry."""
+        if path:
+            self.hint(*split(path))
+
+    def moved(self, old: bytes, new: bytes) -> None:
+        """The watch has told that a directory was moved: what it told under its old path is to be found there."""
+        for waiting in (self._state.hints, self._state.lost):
+            for (directory, name), inode in list(waiting.items()):
+                if directory == old or directory.startswith(old + b"/"):
+                    self.hint(new + directory[len(old) :], name, inode)
+
+    def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
+        """The answer to a `HashFile`."""
+        for place in self._reader.take_hash(join(directory, name), outcome):
+            self._state.add(place, Why(by_scan=False))
+        self.hint(directory, name)
+
+    def scan(self, path: bytes = b"") -> None:
+        """Look at a directory and all beneath it; the whole folder by default. Begins anew where one is running."""
+        if path:
+            self._state.walk(path, full=True)
+        else:
+            self._state.again = True
+
+    # Looking.
+
+    def step(self, draft: Draft, now_ns: int) -> Looked:
+        """Look at some of what waits. The draft is laid over the catalog as it is; raises nothing of the disk's."""
+        if self._state.again and not self._state.walking:
+            self._state.begin_scan()
+        return self._guarded(draft, now_ns, Step.run)
+
+    def resolve(self, draft: Draft, now_ns: int) -> Looked:
+        """Decide what is open. To be called when `idle`, and the watch has told all that it knew when that began.
+
+        It may leave more to look at, and more to decide: large deletions go in pieces.
+        """
+        self._state.lost.clear()
+        return self._guarded(draft, now_ns, lambda step: Resolver(step).run())
+
+    def _guarded(self, draft: Draft, now_ns: int, work: Callable[[Step], None]) -> Looked:
+        """Only where the root is the folder's, before and after."""
+        if self._root_ok():
+            step = Step(self._state, self._reader, self._fs, self._watch, self._founding, draft, now_ns)
+            work(step)
+            looked = step.finish()
+            if self._root_ok():
+                self._end_scan()
+                return looked
+        self._state.start_over()
+        return Looked(root_ok=False)
+
+    def _end_scan(self) -> None:
+        """A scan has ended when everything it found is decided."""
+        if self._state.ending and not self._state.scan_left and not self._reader.hashing:
+            self._state.ending = False
+            self._state.prune_blocked()
+            self._full_scans += 1

@@ -1,0 +1,165 @@
+"""Where an entry that turns up on the disk has come from: the nodes, held against inodes.
+
+A move leaves the inode, so an entry whose inode a node has is that node's entry, moved, if three things hold:
+
+- it is the very same (`core.diff.same_entry`: an inode number alone is given out again at once);
+- it has left its old place: a hard link has not. For a directory this follows from the first, it is only in one place;
+- at its old place there is nothing of its kind now, or something that has itself come from elsewhere (a swap, a chain
+  of renames). A new file there is an editor's save: the object stays at its path, and what carries its old inode is the
+  editor's backup, a new file.
+
+Asked at the moment in which only one side of a move has been noticed, the disk tells the rest: the old place is looked
+at there and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+from replicad.core.diff import Seen, same_entry
+from replicad.core.draft import Draft
+from replicad.core.plan import node_path
+from replicad.core.records import DIRECTORY
+from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
+from replicad.files.fs import FileSystem, Stat
+from replicad.files.paths import join
+
+SEARCHED_ENTRIES_MAX = 1_000
+"""Of a new directory that stands where another one stood, to see whether that is inside: `mkdir new; mv d new; mv new
+d`. More is not worth the time: what is not found is a new directory, and the files in it are found by their inodes."""
+
+Place = tuple[NodeId, bytes]
+"""A name in a directory of the disk; the directory by its node, wherever that is moved."""
+
+
+class Leave(Enum):
+    """Whether an entry has left its place for another."""
+
+    YES = 1
+    NO = 2
+    UNSURE = 3
+    """The directory that it was in is not where it was, and not found elsewhere yet."""
+
+
+class Moves:
+    """Questions about one state of nodes and disk."""
+
+    def __init__(self, draft: Draft, fs: FileSystem, mount: int, *, final: bool) -> None:
+        """`final`: all that could be found was found; a directory that is not where it was is nowhere."""
+        self._draft = draft
+        self._fs = fs
+        self._mount = mount
+        self._final = final
+        self.looked_past: dict[Place, None] = {}
+        """Old places, and the directories around them, that an answer depended on: they must be looked at as well."""
+
+    def origin(self, seen: Seen, place: Place) -> tuple[Node | None, bool]:
+        """The node whose entry has come to `place`, None for none; and whether that is certain. Raises OSError."""
+        sure = True
+        for node in self._candidates(seen, place):
+            if node.kind == DIRECTORY:
+                return node, True
+            leave = self._leaves(node)
+            if leave is Leave.YES:
+                return node, True
+            sure = sure and leave is Leave.NO
+        return None, sure
+
+    def in_place(self, directory: NodeId) -> bool:
+        """Whether the directory stands on the disk where its node says. Raises OSError."""
+        if directory in (ROOT_NODE, STAGING_NODE):
+            return True
+        node = self._draft.node(directory)
+        if node is None:
+            return False
+        stat = self._fs.stat(node_path(self._draft, directory))
+        return stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
+
+    def search(self, directory: bytes, wanted: Node) -> list[tuple[bytes, Stat]]:
+        """The way from a directory down to the entry of `wanted`, which is its last; empty where it is not found.
+
+        Only through directories for which no node stands. Raises OSError.
+        """
+        waiting: list[list[tuple[bytes, Stat]]] = [[]]
+        seen = 0
+        while waiting and seen < SEARCHED_ENTRIES_MAX:
+            way = waiting.pop(0)
+            for name, stat in self._fs.list_dir(_path_of(directory, way)):
+                seen += 1
+                if stat.mount != self._mount:
+                    continue
+                if self._is(wanted, stat, _path_of(directory, [*way, (name, stat)])):
+                    return [*way, (name, stat)]
+                if stat.kind == DIRECTORY and not self._draft.node_by_inode(stat.inode):
+                    waiting.append([*way, (name, stat)])
+        return []
+
+    def _candidates(self, seen: Seen, place: Place) -> Iterator[Node]:
+        """Nodes elsewhere whose entry this may be: they are not at their own places any more."""
+        for node in self._draft.node_by_inode(seen.inode):
+            if (node.parent, node.name) == place or node.id in (ROOT_NODE, STAGING_NODE):
+                continue
+            if self._is(node, seen, join(node_path(self._draft, place[0]), place[1])) and not self._stands(node):
+                yield node
+
+    def _is(self, node: Node, seen: Seen, path: bytes) -> bool:
+        same = same_entry(node, seen)
+        return self._shares_entries(node, path) if same is None else same
+
+    def _shares_entries(self, node: Node, path: bytes) -> bool:
+        """Where the disk does not tell when a directory was made: whether what is in it is what was in it."""
+        inodes = {child.inode for child in self._draft.nodes_in(node.id)}
+        found = {stat.inode for _, stat in self._fs.list_dir(path)}
+        return bool(inodes & found) or (not inodes and not found)
+
+    def _stands(self, node: Node) -> bool:
+        stat = self._fs.stat(node_path(self._draft, node.id))
+        return stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
+
+    def _leaves(self, node: Node) -> Leave:
+        """For a file or symlink that is not at its place; what is there now may have come from yet another place."""
+        passed: set[NodeId] = set()
+        at = node
+        while at.id not in passed:
+            passed.add(at.id)
+            self.looked_past[at.parent, at.name] = None
+            if not self.in_place(at.parent):
+                if self._final:
+                    return Leave.YES
+                self.look_at_directory(at.parent)
+                return Leave.UNSURE
+            stat = self._fs.stat(node_path(self._draft, at.id))
+            if stat is None or stat.kind != at.kind:
+                return Leave.YES
+            if stat.mount != self._mount:
+                return Leave.NO
+            following = next(self._candidates(stat, (at.parent, at.name)), None)
+            if following is None:
+                return Leave.NO
+            at = following
+        return Leave.YES  # a ring: each has moved to where the next one was
+
+    def look_at_directory(self, directory: NodeId) -> None:
+        """What may have been moved is this directory, or one above it."""
+        at: Node | None = self._draft.node(directory)
+        while at is not None and at.id not in (ROOT_NODE, STAGING_NODE):
+            self.looked_past[at.parent, at.name] = None
+            at = self._draft.node(at.parent)
+
+
+def is_within(draft: Draft, inner: NodeId, outer: NodeId) -> bool:
+    """Whether a directory is another, or lies beneath it, by the nodes."""
+    at: NodeId = inner
+    while at not in (ROOT_NODE, STAGING_NODE):
+        if at == outer:
+            return True
+        node = draft.node(at)
+        if node is None:
+            return False
+        at = node.parent
+    return at == outer
+
+
+def _path_of(directory: bytes, way: list[tuple[bytes, Stat]]) -> bytes:
+    return b"/".join([directory, *(name for name, _ in way)]) if directory else b"/".join(name for name, _ in way)

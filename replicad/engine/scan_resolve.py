@@ -1,0 +1,305 @@
+"""Deciding what a scan left open, when all that could be found has been found.
+
+Each call makes the first kind of progress that there is, and has all open places looked at again: what one decision
+changes (a directory that turned up carries everything in it along) is seen on the disk, not computed.
+
+1. Entries that turned up at names that are free, or come free by the same moves: swaps, chains of renames.
+2. Entries that turned up at names whose former holders are nowhere: these are gone (S34).
+3. Another directory stands where one stood that is nowhere else: it has been made again; or one that is inside it now.
+4. Entries that are nowhere: gone. A large directory goes in pieces, the uppermost last.
+
+Moves come before deletions in one batch of changes, so what was moved out of a directory does not go with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from replicad.core.diff import Sight, look
+from replicad.core.local import Appeared, Edited, LocalChange, Moved, Vanished
+from replicad.core.plan import node_path
+from replicad.core.records import DIRECTORY
+from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
+from replicad.engine.acts import trouble
+from replicad.engine.scan_moves import Moves, Place
+from replicad.engine.scan_read import TROUBLED_RETRY_MS
+from replicad.engine.scan_state import Why
+from replicad.engine.scan_step import Step
+from replicad.files.fs import Stat
+from replicad.files.paths import join
+
+PIECE_NODES = 8_192
+"""Entries that go in one commit: some 100 ms, and a draft of some 10 MB."""
+
+
+class _Open(msgspec.Struct, frozen=True):
+    """An open place as it is now."""
+
+    place: Place
+    path: bytes
+    why: Why
+    stat: Stat | None
+    node: Node | None
+    sight: Sight
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """The entry of `node` stands at `open` now."""
+
+    node: Node
+    open: _Open
+
+
+class Resolver:
+    """One call of `Scanner.resolve`."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._state = step.state
+        self._draft = step.draft
+        self._moves = Moves(step.draft, step.fs, step.mount, final=True)
+
+    def run(self) -> None:
+        if self._state.doomed:
+            self._go_on(self._state.doomed.popleft())
+            return
+        found = self._survey()
+        claims = self._claims(found)
+        if self._move(claims) or self._move_over(claims) or self._replace(found) or self._remove(found):
+            self._look_again(self._ripe())
+            self._state.catch_up()
+            return
+        outdated = [(p, why) for p, why in self._ripe() if self._state.opened_at[p] < self._state.changes]
+        if outdated:
+            self._look_again(outdated)
+        else:
+            self._postpone()
+
+    def _look_again(self, places: list[tuple[Place, Why]]) -> None:
+        for place, why in places:
+            self._state.close(place)
+            self._state.add(place, why)
+
+    def _ripe(self) -> list[tuple[Place, Why]]:
+        return [(place, why) for place, why in self._state.open.items() if self._state.ripe(why)]
+
+    def _survey(self) -> list[_Open]:
+        """Look again: much may have happened. What cannot be seen says nothing."""
+        found = []
+        for place, why in self._ripe():
+            directory, name = place
+            if directory != ROOT_NODE and self._draft.node(directory) is None:
+                self._state.close(place)
+                continue
+            path = join(node_path(self._draft, directory), name)
+            try:
+                if not self._moves.in_place(directory):
+                    continue
+                stat = self._step.fs.stat(path)
+            except OSError as error:
+                self._state.close(place)
+                self._step.trouble(place, path, trouble(path, error).reason, why)
+                continue
+            node = self._draft.node_at(directory, name)
+            found.append(_Open(place, path, why, stat, node, look(node, stat, self._step.mount)))
+        return found
+
+    def _claims(self, found: list[_Open]) -> dict[NodeId, _Claim]:
+        """Which nodes' entries stand at open places; each once."""
+        claims: dict[NodeId, _Claim] = {}
+        for one in found:
+            if one.stat is None or one.sight not in (Sight.APPEARED, Sight.REPLACED, Sight.OTHER, Sight.READ):
+                continue
+            if one.sight is Sight.READ and one.node is not None and one.node.inode == one.stat.inode:
+                continue
+            try:
+                origin, _ = self._moves.origin(one.stat, one.place)
+            except OSError:
+                continue  # its old place cannot be read now: not decided
+            if origin is not None and origin.id not in claims:
+                claims[origin.id] = _Claim(origin, one)
+        return claims
+
+    # 1 and 2: moves.
+
+    def _move(self, claims: dict[NodeId, _Claim]) -> bool:
+        """Moves to free names, and those that free each other's."""
+        return self._apply(_freed(claims), {})
+
+    def _move_over(self, claims: dict[NodeId, _Claim]) -> bool:
+        """Moves to names whose holders are nowhere. What moves out of a holder must not go with it."""
+        holders = {
+            claim.open.node.id: claim.open.node
+            for claim in claims.values()
+            if claim.open.node is not None and claim.open.node.id not in claims
+        }
+        for holder in holders.values():
+            piece = self._piece(holder, set(claims))
+            if piece is not None:
+                self._vanish(piece, holder)
+                return True
+        return self._apply(claims, holders)
+
+    def _apply(self, claims: dict[NodeId, _Claim], gone: dict[NodeId, Node]) -> bool:
+        """Enter moves in an order in which no directory comes beneath itself, then deletions. False if there are none.
+
+        What finds no place in such an order has no claim (its old place has a new directory in it that no node stands
+        for yet), and neither have those that wait for its name.
+        """
+        parents: dict[NodeId, NodeId] = {}
+        ordered: list[_Claim] = []
+        waiting = dict(claims)
+        while ready := [c for c in waiting.values() if not self._is_beneath(c.open.place[0], c.node.id, parents)]:
+            for claim in ready:
+                if not self._is_beneath(claim.open.place[0], claim.node.id, parents):
+                    parents[claim.node.id] = claim.open.place[0]
+                    ordered.append(claim)
+                    del waiting[claim.node.id]
+        if waiting:
+            left = {key: claim for key, claim in claims.items() if key not in waiting}
+            return self._apply(_freed(left), {})
+        if not ordered:
+            return False
+        changes: list[LocalChange] = []
+        for claim in ordered:
+            assert claim.open.stat is not None
+            changes.append(Moved(claim.node.id, *claim.open.place, claim.open.stat))
+        changes.extend(Vanished(node) for node in gone)
+        self._step.take(changes, Why(by_scan=any(claim.open.why.by_scan for claim in ordered)))
+        return True
+
+    def _is_beneath(self, inner: NodeId, outer: NodeId, parents: dict[NodeId, NodeId]) -> bool:
+        """Whether `inner` is `outer` or beneath it, once what is in `parents` has moved."""
+        at = inner
+        while at not in (ROOT_NODE, STAGING_NODE):
+            if at == outer:
+                return True
+            node = self._draft.node(at)
+            assert node is not None, "a node's parent is missing"
+            at = parents.get(at, node.parent)
+        return False
+
+    # 3: another directory at the name.
+
+    def _replace(self, found: list[_Open]) -> bool:
+        changed = False
+        for one in found:
+            if one.node is None or one.stat is None or one.stat.kind != DIRECTORY:
+                continue
+            if one.sight not in (Sight.REPLACED, Sight.OTHER):
+                continue
+            try:
+                changed |= self._replace_one(one, one.node, one.stat)
+            except OSError as error:
+                self._state.block(one.path, trouble(one.path, error).reason)
+        return changed
+
+    def _replace_one(self, one: _Open, node: Node, stat: Stat) -> bool:
+        way = self._moves.search(one.path, node)
+        if way:
+            self._step.take(self._wrapped(one, stat, node, way), one.why)
+        elif one.sight is Sight.REPLACED:
+            self._step.take([Edited(node.id, stat)], one.why)
+        else:
+            return False
+        self._state.walk(one.path, full=one.why.by_scan)
+        return True
+
+    def _wrapped(self, one: _Open, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
+        """The new directory, those in it on the way down, and the old entry as their last."""
+        at = self._draft.new_node_id()
+        changes: list[LocalChange] = [Appeared(at, *one.place, stat)]
+        for name, between in way[:-1]:
+            parent, at = at, self._draft.new_node_id()
+            changes.append(Appeared(at, parent, name, between))
+        name, last = way[-1]
+        return [*changes, Moved(node.id, at, name, last)]
+
+    # 4: gone.
+
+    def _remove(self, found: list[_Open]) -> bool:
+        room = PIECE_NODES
+        for one in found:
+            if one.node is None or one.sight not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
+                continue
+            if room <= 0:
+                return True
+            piece = self._piece(one.node, set())
+            if piece is not None:
+                self._state.doomed.append(one.node.id)
+                room = 0
+            else:
+                self._step.take([Vanished(one.node.id)], one.why)
+                room -= 1
+        return room < PIECE_NODES
+
+    def _go_on(self, top: NodeId) -> None:
+        """The next piece of a large directory, if it is still gone."""
+        node = self._draft.node(top)
+        if node is None:
+            return
+        self._state.add((node.parent, node.name), Why(by_scan=False))
+        try:
+            stat = self._step.fs.stat(node_path(self._draft, top)) if self._moves.in_place(node.parent) else None
+        except OSError:
+            return
+        if look(node, stat, self._step.mount) not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
+            return
+        piece = self._piece(node, set())
+        if piece is None:
+            self._step.take([Vanished(top)], Why(by_scan=False))
+        else:
+            self._vanish(piece, node)
+            self._state.doomed.appendleft(top)
+
+    def _vanish(self, piece: list[NodeId], top: Node) -> None:
+        self._step.take([Vanished(node, top.id) for node in piece], Why(by_scan=False))
+
+    def _piece(self, top: Node, kept: set[NodeId]) -> list[NodeId] | None:
+        """The next entries of a large directory that can go, those within before those around them; None: it is small.
+
+        What is `kept`, and what is around it, is left for the last piece.
+        """
+        spared = {above for node in kept for above in self._above(node)}
+        piece = [node for _, node in zip(range(PIECE_NODES + 1), self._inside_out(top), strict=False)]
+        if len(piece) <= PIECE_NODES:
+            return None
+        return [node for node in piece if node not in spared and node != top.id] or None
+
+    def _inside_out(self, top: Node) -> Iterator[NodeId]:
+        way: list[tuple[Node, Iterator[Node]]] = [(top, iter(self._draft.nodes_in(top.id)))]
+        while way:
+            node, inside = way[-1]
+            child = next(inside, None)
+            if child is None:
+                way.pop()
+                yield node.id
+            elif child.kind == DIRECTORY:
+                way.append((child, iter(self._draft.nodes_in(child.id))))
+            else:
+                yield child.id
+
+    def _above(self, node: NodeId) -> Iterator[NodeId]:
+        at: Node | None = self._draft.node(node)
+        while at is not None and at.id != ROOT_NODE:
+            yield at.id
+            at = self._draft.node(at.parent)
+
+    def _postpone(self) -> None:
+        """Nothing can be decided: a directory on the way cannot be seen. It is blocked; these are looked at later."""
+        for place, why in self._ripe():
+            self._state.close(place)
+            self._state.due[place] = (self._step.now_ms + TROUBLED_RETRY_MS, why)
+
+
+def _freed(claims: dict[NodeId, _Claim]) -> dict[NodeId, _Claim]:
+    """Claims whose place is free, or held by an entry that itself goes by such a claim."""
+    left = dict(claims)
+    while stuck := [
+        key for key, claim in left.items() if claim.open.node is not None and claim.open.node.id not in left
+    ]:
+        for key in stuck:
+            del left[key]
+    return left

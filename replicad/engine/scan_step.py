@@ -1,0 +1,313 @@
+"""One step of a scan: looks at places, enters what is certain, leaves open what is not. `engine.scan` tells the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from replicad.core.diff import Sight, compare, look
+from replicad.core.draft import Draft
+from replicad.core.effects import Effect
+from replicad.core.ids import Uid
+from replicad.core.local import Appeared, Edited, LocalChange, Moved, originate
+from replicad.core.plan import node_path
+from replicad.core.records import DIRECTORY
+from replicad.core.tree import Slot
+from replicad.core.view import ROOT_NODE, Node, NodeId
+from replicad.core.want import settle
+from replicad.engine.acts import trouble
+from replicad.engine.scan_moves import Moves, Place, is_within
+from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
+from replicad.engine.scan_state import ScanState, Walk, Why
+from replicad.files.changes import Listing, Watch, walk_and_watch
+from replicad.files.fs import FileSystem, Stat
+from replicad.files.hashing import Hashed
+from replicad.files.paths import join
+
+NS_PER_MS = 1_000_000
+LOOKS_A_STEP = 512
+"""Some 20 ms with small files, and a draft of as many objects."""
+READ_BYTES_A_STEP = 32 * 1_048_576
+"""Of small files, in one step: as many milliseconds."""
+HINTS_PER_LISTING = 64
+"""Hints come first; but where they never end, walks go on all the same."""
+LISTED_PER_LOOK = 32
+"""Entries of a listing that are as they were cost about as much as one that is looked at."""
+
+
+class Looked(msgspec.Struct):
+    """What a step came to. The caller commits the draft, then carries out the effects; or drops it (`root_ok`)."""
+
+    root_ok: bool = True
+    effects: list[Effect] = msgspec.field(default_factory=list)
+    hashed: list[Hashed] = msgspec.field(default_factory=list)
+    """Files with a manifest that were read: it belongs into the same commit."""
+    touched: set[Uid] = msgspec.field(default_factory=set)
+    """Objects that were written or looked at; they are settled."""
+
+
+class Step:
+    """For one draft."""
+
+    def __init__(
+        self,
+        state: ScanState,
+        reader: Reader,
+        fs: FileSystem,
+        watch: Watch,
+        founding: Callable[[], bool],
+        draft: Draft,
+        now_ns: int,
+    ) -> None:
+        self.looked = Looked()
+        self.draft = draft
+        self.fs = fs
+        self.state = state
+        self.now_ms = now_ns // NS_PER_MS
+        root = fs.stat(b"")
+        assert root is not None, "an open root has a stat"
+        self.mount = root.mount
+        self._now_ns = now_ns
+        self._reader = reader
+        self._watch = watch
+        self._founding = founding
+        self._slots: dict[Slot, None] = {}
+        self._read_bytes = 0
+
+    def run(self) -> None:
+        """Until the step's share of work is done or nothing is left."""
+        state = self.state
+        state.wake(self.now_ms)
+        left, followed = LOOKS_A_STEP, 0
+        while left > 0 and self._read_bytes < READ_BYTES_A_STEP:
+            if state.places:
+                place = next(iter(state.places))
+                self.look_at(place, state.places.pop(place))
+                left -= 1
+            elif state.hints and not (state.walks and followed >= HINTS_PER_LISTING):
+                entry = next(iter(state.hints))
+                self._follow(*entry, state.hints.pop(entry))
+                left -= 1
+                followed += 1
+            elif state.walks:
+                left -= self._advance(min(state.walks.values(), key=lambda walk: walk.full))
+                followed = 0
+            else:
+                return
+
+    def take(self, changes: Sequence[LocalChange], why: Why) -> None:
+        """Enter what was found."""
+        self.state.changes += 1
+        touched = originate(self.draft, changes, self.now_ms, watched=not why.by_scan, founding=self._founding())
+        self._slots.update(dict.fromkeys(touched.slots))
+        self.looked.touched.update(touched.uids)
+
+    def finish(self) -> Looked:
+        settle(self.draft, self._slots, self.looked.touched)
+        return self.looked
+
+    def look_at(self, place: Place, why: Why) -> None:
+        directory, name = place
+        held = self.state.close(place)
+        if held is not None:
+            why = Why(why.by_scan and held.by_scan, why.in_walk)
+        if directory != ROOT_NODE and self.draft.node(directory) is None:
+            return
+        path = join(node_path(self.draft, directory), name)
+        try:
+            moves = Moves(self.draft, self.fs, self.mount, final=False)
+            if not moves.in_place(directory):
+                moves.look_at_directory(directory)
+                self._leave_open(place, why, moves)
+                return
+            stat = self.fs.stat(path)
+            self._see(place, path, stat, why, moves)
+        except FileNotFoundError:
+            return  # gone between two looks: whoever watches tells, or the next scan
+        except OSError as error:
+            self.trouble(place, path, trouble(path, error).reason, why)
+
+    def trouble(self, place: Place, path: bytes, reason: str, why: Why) -> None:
+        """Nothing can be said of this entry, nor of what is beneath it."""
+        self.state.block(path, reason)
+        self.state.due[place] = (self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan))
+
+    # What was seen.
+
+    def _see(self, place: Place, path: bytes, stat: Stat | None, why: Why, moves: Moves) -> None:
+        node = self.draft.node_at(*place)
+        sight = look(node, stat, self.mount)
+        if sight.blocked:
+            self.state.block(path, sight.blocked)
+        else:
+            self._unblock(path, why, stat)
+        if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
+            self.state.leave_open(place, why)
+        elif sight is Sight.APPEARED:
+            assert stat is not None
+            self._appeared(place, path, stat, why, moves)
+        elif sight in (Sight.READ, Sight.MODE, Sight.SAME):
+            assert node is not None
+            assert stat is not None
+            self._known(place, path, node, stat, sight, why, moves)
+
+    def _appeared(self, place: Place, path: bytes, stat: Stat, why: Why, moves: Moves) -> None:
+        origin, sure = moves.origin(stat, place)
+        if origin is not None and not is_within(self.draft, place[0], origin.id):
+            self.take([Moved(origin.id, *place, stat)], why)
+            self.state.add(place, Why(why.by_scan, why.in_walk))  # what else has changed about it
+        elif origin is not None or not sure:
+            self._leave_open(place, why, moves)
+        elif stat.kind == DIRECTORY:
+            self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
+            self._enter_directory(path, why)
+        else:
+            found = self._read(place, path, stat, why)
+            if found is not None:
+                fresh = found.trusted_ms is not None
+                new = Appeared(self.draft.new_node_id(), *place, stat, found.digest, found.value, fresh)
+                self.take([new], why)
+
+    def _known(self, place: Place, path: bytes, node: Node, stat: Stat, sight: Sight, why: Why, moves: Moves) -> None:
+        if node.kind == DIRECTORY:
+            if sight is Sight.MODE:
+                self.take([Edited(node.id, stat)], why)
+            if not why.in_walk and (sight is Sight.MODE or not self._watch.is_watched(path)):
+                self._enter_directory(path, why)
+            return
+        if sight is Sight.SAME:
+            self._reader.forget(place)
+            return
+        if stat.inode != node.inode:
+            origin, sure = moves.origin(stat, place)
+            if origin is not None or not sure:
+                self._leave_open(place, why, moves)
+                return
+        found = self._read(place, path, stat, why)
+        if found is not None:
+            self.take([Edited(node.id, stat, found.digest, found.value, found.trusted_ms is not None)], why)
+
+    def _read(self, place: Place, path: bytes, stat: Stat, why: Why) -> Read | None:
+        found = self._reader.read(place, path, stat, self._now_ns, self.looked.effects)
+        if isinstance(found, Read):
+            self._read_bytes += stat.size
+            if found.trusted_ms is not None:
+                self.state.due[place] = (found.trusted_ms, Why(by_scan=False))
+            if found.hashed is not None and found.hashed.manifest is not None:
+                self.looked.hashed.append(found.hashed)
+            return found
+        if found.due_ms is not None:
+            self.state.due[place] = (found.due_ms, Why(why.by_scan))
+        if found.reason:
+            self.state.block(path, found.reason)
+        if found.report is not None:
+            self.looked.effects.append(found.report)
+        return None
+
+    def _enter_directory(self, path: bytes, why: Why) -> None:
+        """All that is in it must be looked at, unless a walk is about to do so."""
+        if not why.in_walk:
+            self.state.walk(path, full=why.by_scan)
+
+    def _leave_open(self, place: Place, why: Why, moves: Moves) -> None:
+        """And look at the other side of what may be a move, though nothing has told of it."""
+        self.state.leave_open(place, why)
+        for other in moves.looked_past:
+            if other not in self.state.open:
+                self.state.add(other, Why(why.by_scan))
+
+    def _unblock(self, path: bytes, why: Why, stat: Stat | None) -> None:
+        """It can be seen. A directory that could not be read before is to be entered."""
+        if self.state.blocked.pop(path, None) is not None and stat is not None and stat.kind == DIRECTORY:
+            self._enter_directory(path, why)
+
+    # Where to look.
+
+    def _follow(self, directory: bytes, name: bytes, inode: int) -> None:
+        """A hint: the entry `name` of what is, or was, at `directory`."""
+        why = Why(by_scan=False)
+        at, missing = self._locate(directory)
+        for node in self.draft.node_by_inode(inode) if inode else ():
+            if node.kind == DIRECTORY and node.id != at:
+                self.state.add((node.id, name), why)
+        if at is None:
+            assert missing is not None
+            self.state.add(missing, why)
+            self.state.lose(directory, name, inode)
+            return
+        place = (at, name)
+        due_ms = self._reader.may_try(place, self.now_ms)
+        if due_ms is not None:
+            self.state.due[place] = (due_ms, why)
+        else:
+            self.state.add(place, why)
+
+    def _locate(self, directory: bytes) -> tuple[NodeId | None, Place | None]:
+        """The node of a directory by its path; where there is none, the first place on the way that has none."""
+        at = ROOT_NODE
+        for name in directory.split(b"/") if directory else ():
+            node = self.draft.node_at(at, name)
+            if node is None or node.kind != DIRECTORY:
+                return None, (at, name)
+            at = node.id
+        return at, None
+
+    def _advance(self, walk: Walk) -> int:
+        """The walk's next listing; returns what it cost, in looks."""
+        if walk.listings is None:
+            walk.listings = walk_and_watch(self._watch, self.fs, walk.path)
+        try:
+            listing = next(walk.listings, None)
+        except OSError as error:
+            self.state.block(walk.path, trouble(walk.path, error).reason)
+            listing = None
+        if listing is None:
+            del self.state.walks[walk.path, walk.full]
+            if walk.full and not walk.path:
+                self.state.ending = True
+            return 1
+        self._take_listing(walk, listing)
+        return 1 + len(listing.entries) // LISTED_PER_LOOK
+
+    def _take_listing(self, walk: Walk, listing: Listing) -> None:
+        why = Why(walk.full, in_walk=True)
+        at, missing = self._locate(listing.path)
+        if listing.error is not None:
+            reason = trouble(listing.path, listing.error).reason
+            if at is not None and at != ROOT_NODE:
+                node = self.draft.node(at)
+                assert node is not None
+                self.trouble((node.parent, node.name), listing.path, reason, why)
+            else:
+                self.state.block(listing.path, reason)
+            return
+        if at is None:
+            assert missing is not None
+            self.state.miss(listing.path, full=walk.full)
+            if missing not in self.state.open:
+                self.state.add(missing, Why(walk.full))
+            return
+        if not self._is_listed(at, listing.path):
+            self.state.miss(listing.path, full=walk.full)
+            return
+        self.state.blocked.pop(listing.path, None)
+        for difference in compare(self.draft.nodes_in(at), listing.entries, self.mount, root=at == ROOT_NODE):
+            if difference.sight is Sight.FOREIGN:
+                self.state.block(join(listing.path, difference.name), difference.sight.blocked)
+            else:
+                self.state.add((at, difference.name), why)
+
+    def _is_listed(self, at: NodeId, path: bytes) -> bool:
+        """Whether the directory that was listed is the one that the node stands for; else that is to be looked at."""
+        try:
+            if Moves(self.draft, self.fs, self.mount, final=False).in_place(at):
+                return True
+        except OSError as error:
+            self.state.block(path, trouble(path, error).reason)
+            return False
+        node = self.draft.node(at)
+        assert node is not None
+        if (node.parent, node.name) not in self.state.open:
+            self.state.add((node.parent, node.name), Why(by_scan=True))
+        return False
