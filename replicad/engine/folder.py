@@ -30,7 +30,7 @@ from replicad.core.fence import WAIT_BYTES
 from replicad.core.fetching import Fetching
 from replicad.core.ids import MemberId, ReplicaId, Uid
 from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, Status
-from replicad.core.plan import node_path
+from replicad.core.plan import Step, node_path
 from replicad.core.records import Record
 from replicad.core.tree import wanted_path
 from replicad.engine.awaiting import BlockedObject
@@ -41,6 +41,7 @@ from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_root import prepare_root, root_fault
 from replicad.engine.joining import Claim
+from replicad.engine.lag import Lag
 from replicad.engine.phases import (
     AUTO_RECOVERY,
     IN_ERROR,
@@ -130,7 +131,7 @@ class FolderReplica:
         self._scanned_ms = now_ms
         self._missing_parents: set[Uid] = set()
         self._reports: list[Effect] = []
-        self._full_scans_shown = 0
+        self.lag = Lag()
         self.fetching = Fetching(settings.quota_bytes)
         self.exchange = Exchange(
             catalog,
@@ -339,11 +340,25 @@ class FolderReplica:
             remove_staged(self.fs, done.stale)
             self.disk.hint_paths(done.applied.dirty)
             self._missing_parents = done.missing_parents
+            self._measure_lag(done.applied.done, now_ms)
             if done.applied.done or done.idle:
                 out += self.exchange.after_commit(now_ms)
                 out += self.fences.progress(now_ms)
         out += self.fetching.requests(now_ms, self.exchange.peers_with)
         return out
+
+    def _measure_lag(self, steps: Sequence[Step], now_ms: int) -> None:
+        offsets: dict[ReplicaId, int] = {}
+        for state in self.catalog.objects(step.lead for step in steps if step.slot is not None):
+            newest = max((r for r in (state.record.place, state.record.content) if r), key=lambda r: r.time_ms)
+            if newest.replica not in offsets:
+                offsets[newest.replica] = self._clock_offset_ms(newest.replica)
+            self.lag.installed(newest.time_ms, offsets[newest.replica], now_ms)
+
+    def _clock_offset_ms(self, replica: ReplicaId) -> int:
+        """Our clock less that of the member who writes under `replica`; 0 where it is not in direct contact."""
+        known = self.exchange.statuses().get(self.catalog.replica_owner(replica) or "")
+        return known.received_ms - known.status.time_ms if known is not None and known.direct else 0
 
     def _claim_some(self, now_ms: int) -> list[Effect]:
         if self._claim is None:
