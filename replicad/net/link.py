@@ -171,11 +171,12 @@ class Link:
         finally:
             if self._reason is None:
                 self.abort("stopped")  # cancelled, or a bug
-            await self._hang_up()
+            await self.hang_up()
         assert self._reason is not None
         return self._reason
 
-    async def _hang_up(self) -> None:
+    async def hang_up(self) -> None:
+        """The connection's end; part of `run`."""
         if self._aborted:
             await self._connection.hang_up()
         else:

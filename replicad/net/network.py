@@ -33,6 +33,7 @@ from replicad.net.join import JoinDesk
 from replicad.net.link import Link, LinkEvents, LinkInfo
 from replicad.net.listener import Listener
 from replicad.net.pairs import Myself, Pairs, Sessions
+from replicad.net.race import end_tasks
 from replicad.net.refusal import Code, Refused
 from replicad.net.remote import DialState, Remote
 from replicad.net.server import Guard, join_routes, member_of
@@ -76,9 +77,8 @@ class PeerNetwork:
         self._remotes: dict[MemberId, Remote] = {}
         self._dialing: dict[MemberId, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._living: set[asyncio.Task[None]] = set()
+        self._lives: dict[Link, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
-        self._stopping = False
         self._trust = ServerTrust(identity)
         self._pairs = Pairs(myself, handler, self._install, settings)
         self._guard = Guard(self._remotes.__contains__, handler.reason_against, self._bug, settings)
@@ -195,8 +195,6 @@ class PeerNetwork:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """The accepting side of a link: as long as this runs, the WebSocket is open."""
-        if self._stopping:
-            raise Refused(Code.BUSY, "this member is stopping")
         socket = web.WebSocketResponse(timeout=CLOSE_S, max_msg_size=FRAME_BYTES_MAX + 1, compress=False)
         await socket.prepare(request)
         transport = request.transport
@@ -217,15 +215,13 @@ class PeerNetwork:
 
     def _install(self, connection: Connection, info: LinkInfo) -> Link:
         link = Link(connection, info, events=self._handler, asked=self._asked, settings=self._settings)
-        living = self._spawn(self._live(link))
-        self._living.add(living)
-        living.add_done_callback(self._living.discard)
-        return link
-
-    async def _live(self, link: Link) -> None:
-        remote = self._remotes.get(link.member_id)
+        remote = self._remotes.get(info.member_id)
         if remote:
             remote.on_link_up()
+        self._lives[link] = self._spawn(self._live(link, remote))
+        return link
+
+    async def _live(self, link: Link, remote: Remote | None) -> None:
         reason = "stopped"
         try:
             reason = await link.run()
@@ -236,6 +232,7 @@ class PeerNetwork:
             try:
                 await self._handler.on_link_down(link, reason)
             finally:
+                del self._lives[link]
                 self._pairs.forget(link)
                 link.ended.set()
 
@@ -280,19 +277,18 @@ class PeerNetwork:
         self._spawn(fail())
 
     async def _stop(self) -> None:
-        self._stopping = True
-        for task in self._dialing.values():
-            task.cancel()
-        for link in self.links():
+        self._pairs.close()
+        await end_tasks(self._dialing.values())
+        for link in self._lives:
             link.close("the member stops")
-        if self._living:
-            await asyncio.wait(self._living, timeout=STOP_S)
+        if self._lives:
+            await asyncio.wait(self._lives.values(), timeout=STOP_S)
         await self._listener.stop()
         for remote in self._remotes.values():
             await remote.close()
         while self._background:
-            for task in self._background:
-                task.cancel()
-            await asyncio.wait(self._background)
+            await end_tasks(self._background)
+        for link in self._lives:
+            await link.hang_up()  # cancelled before it lived
         if self._content_desk:
             self._content_desk.close()

@@ -105,6 +105,7 @@ class Pairs:
         self._settings = settings
         self._pairs: dict[MemberId, _Pair] = {}
         self._serial = 0
+        self._closed = False
 
     def link(self, member_id: MemberId) -> Link | None:
         """None where there is none, or it takes no more messages."""
@@ -113,6 +114,10 @@ class Pairs:
 
     def links(self) -> list[Link]:
         return [pair.link for pair in self._pairs.values() if pair.link and _alive(pair)]
+
+    def close(self) -> None:
+        """No more links are made."""
+        self._closed = True
 
     def forget(self, link: Link) -> None:
         """It has ended, and everyone above knows."""
@@ -213,6 +218,8 @@ class Pairs:
         return self._own.member_id < member_id
 
     def _pair(self, member_id: MemberId) -> _Pair:
+        if self._closed:
+            raise Refused(Code.BUSY, "this member is stopping")
         pair = self._pairs.get(member_id)
         if pair is None:
             raise Refused(Code.REMOVED, "this member was removed from the group")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from replicad.errors import PeerError
 from replicad.net.refusal import Refused
@@ -73,8 +73,24 @@ async def race(
 
 
 async def _end(running: list[asyncio.Future[R]], discard: Callable[[R], Awaitable[None]]) -> None:
+    await end_tasks(running)
     for task in running:
-        task.cancel()
-    for result in await asyncio.gather(*running, return_exceptions=True):
-        if not isinstance(result, BaseException):
-            await discard(result)
+        if not task.cancelled() and task.exception() is None:
+            await discard(task.result())
+
+
+async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel all and see them end. Who is cancelled meanwhile stays until they have: no task is left to itself."""
+    ending = set(tasks)
+    for task in ending:
+        # A second cancellation would cut short what the task does to end well.
+        if not (isinstance(task, asyncio.Task) and task.cancelling()):
+            task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while ending:
+        try:
+            _, ending = await asyncio.wait(ending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled

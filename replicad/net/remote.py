@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 
@@ -20,7 +20,6 @@ from replicad.net.race import NobodyError
 from replicad.net.refusal import Code, Refused
 from replicad.net.settings import NetSettings
 
-T = TypeVar("T")
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs a coroutine to its end in the network's TaskGroup."""
 
@@ -67,6 +66,8 @@ class Remote:
         self._error = ""
         self._due = 0.0
         self._link_began = 0.0
+        self._scope: asyncio.Timeout | None = None
+        """Of the attempt under way, as long as it may be ended."""
         self._changed = asyncio.Event()
         self._linked = asyncio.Event()
 
@@ -95,6 +96,9 @@ class Remote:
         self._error = ""
         self._linked.set()
         self._changed.set()
+        if self._scope:
+            self._scope.reschedule(_now())
+            self._scope = None
 
     def on_link_down(self, reason: str) -> None:
         """A link that was cut short counts as a failed attempt; one that was steady is sought again at once."""
@@ -155,26 +159,26 @@ class Remote:
 
     async def _attempt(self) -> None:
         """One attempt; ended without harm when a link comes up by the other's dialing."""
-        introduced = asyncio.create_task(self._introduce())
-        linked = asyncio.create_task(self._linked.wait())
         try:
-            await asyncio.wait([linked, introduced], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _end(linked)
-            if self._linked.is_set() or not introduced.done():
-                await _end(introduced, _hang_up)
-        if introduced.cancelled() or self._linked.is_set():
+            async with asyncio.timeout(None) as self._scope:
+                offer, address = await self._introduce()
+        except TimeoutError:
+            return  # `on_link_up` ended it
+        except PeerError as error:
+            self._failed(error)
             return
-        error = introduced.exception()
-        if error is None:
-            offer, address = introduced.result()
-            error = await self._settle(offer)
-            if error is None:
-                self._direct = address
-                return
-        if not isinstance(error, PeerError):
-            raise error
-        self._failed(error)
+        finally:
+            self._scope = None
+        try:
+            await self._pairs.settle(offer)
+        except PeerError as error:
+            await offer.connection.hang_up()
+            self._failed(error)
+        except BaseException:
+            await offer.connection.hang_up()
+            raise
+        else:
+            self._direct = address
 
     async def _introduce(self) -> tuple[Offer, Address]:
         connection, address = await self._dialer.connect(self._addresses)
@@ -183,16 +187,6 @@ class Remote:
         except BaseException:
             await connection.hang_up()
             raise
-
-    async def _settle(self, offer: Offer) -> PeerError | None:
-        try:
-            await self._pairs.settle(offer)
-        except BaseException as error:
-            await offer.connection.hang_up()
-            if isinstance(error, PeerError):
-                return error
-            raise
-        return None
 
     def _failed(self, error: PeerError) -> None:
         refusal = error.refusal if isinstance(error, NobodyError) else error if isinstance(error, Refused) else None
@@ -205,18 +199,6 @@ class Remote:
         self._backoff.failed()
         self._due = _now() + self._backoff.next_ms() / 1000
         self._changed.set()
-
-
-async def _hang_up(made: tuple[Offer, Address]) -> None:
-    await made[0].connection.hang_up()
-
-
-async def _end(task: asyncio.Task[T], discard: Callable[[T], Awaitable[None]] | None = None) -> None:
-    """Cancel it and see it end; RACE: what it brought in the last moment is discarded."""
-    task.cancel()
-    await asyncio.wait([task])
-    if discard and not task.cancelled() and task.exception() is None:
-        await discard(task.result())
 
 
 def _now() -> float:

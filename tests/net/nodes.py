@@ -80,6 +80,12 @@ class Recorder:
             return Refused(Code.REMOVED, "this member was removed from the group")
         return Refused(Code.NOT_A_MEMBER, "this is no member of the group")
 
+    def got_message(self) -> bool:
+        return bool(self.messages)
+
+    def got_second_link(self) -> bool:
+        return len(self.ups) == 2
+
     async def until(self, happened: Callable[[], Any]) -> None:
         async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(happened)
