@@ -93,6 +93,8 @@ class Backfill:
         self._profile = profile
         self._draw = draw
         self._entries: list[_Entry] = []
+        self._lacking: CNSet = EMPTY
+        """The union of the entries."""
         self._cycles: dict[MemberId, Cycle] = {}
         self._failures: dict[MemberId, int] = {}
 
@@ -100,13 +102,10 @@ class Backfill:
 
     def lack(self, shown: CNSet, known: CNSet, now_ms: int) -> None:
         """A peer has shown `shown`; what of it is neither known nor in an entry becomes one."""
-        gap = shown.minus(known)
-        for entry in self._entries:
-            if not gap:
-                return
-            gap = gap.minus(entry.cns)
+        gap = shown.minus(known).minus(self._lacking)
         if not gap:
             return
+        self._lacking = self._lacking.union(gap)
         if len(self._entries) >= ENTRIES_MAX:
             self._entries[-1].cns = self._entries[-1].cns.union(gap)
             return
@@ -115,8 +114,12 @@ class Backfill:
 
     def clear(self, known: CNSet) -> None:
         """These are known now, whatever brought them."""
+        left = self._lacking.minus(known)
+        if left == self._lacking:
+            return
+        self._lacking = left
         for entry in self._entries:
-            entry.cns = entry.cns.minus(known)
+            entry.cns = entry.cns.intersect(left)
         self._entries = [entry for entry in self._entries if entry.cns]
 
     def expire(self, now_ms: int) -> None:

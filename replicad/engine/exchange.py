@@ -57,7 +57,8 @@ class Exchange:
     """Of one catalog. `kind` is HIERARCHY or CONTENT.
 
     `may_send(peer)`: whether its records are taken; `may_receive(peer)`: whether it is served. `draw` gives numbers in
-    [0, 1). The constructor makes one commit (the session's number).
+    [0, 1). `serves`: as in OwnState, for the questions that every commit asks (None: `own_state` is asked, and should be
+    cheap then). The constructor makes one commit (the session's number).
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Exchange:
         draw: Callable[[], float],
         now_ms: int,
         profile: Profile | None = None,
+        serves: Callable[[], bool] | None = None,
     ) -> None:
         self._catalog = catalog
         self._own = own
         self._channel = CHANNELS[kind]
         self._own_state = own_state
+        self._serves = serves or (lambda: own_state().serves)
         self._may_send = may_send
         self._may_receive = may_receive
         self._links: dict[MemberId, Link] = {}
@@ -262,7 +265,7 @@ class Exchange:
             return
         self._links[peer].outbox.hear(base, now_ms)
         make = self._channel.answer
-        if not self._own_state().serves:
+        if not self._serves():
             page = self._pager.loose(make, request.correlation, ())
         elif request.uids:
             held = self._catalog.objects(request.uids)
@@ -406,7 +409,7 @@ class Exchange:
             return
         self._mark = after
         self._board.mark(now_ms)
-        if not self._own_state().serves:
+        if not self._serves():
             return
         for peer, link in self._links.items():
             elsewhere = source is not None and self._board.connected(peer, source)
@@ -480,7 +483,7 @@ class Exchange:
         )
 
     def _status_request(self) -> StatusRequest:
-        known = shown_set(self._catalog.known, self._own_state().serves)
+        known = shown_set(self._catalog.known, self._serves())
         return StatusRequest(correlation=self._next_correlation(), replica=self._catalog.replica, known=known.encode())
 
     def _next_correlation(self) -> int:
