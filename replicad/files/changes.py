@@ -17,9 +17,9 @@ class Dirty:
     """Something about the entry `name` of `directory` changed: it came, went, was written to, or its mode or times
     changed. A rename is two of these; of what lies beneath a renamed directory nothing is said.
 
-    `inode` is the directory's own (0: not known). Whoever finds no directory at the path, or another one, has not
-    looked at what this tells of: a `Moved` is on its way, or has it gone. Such a value may be dropped when a marker
-    that was made after the look has come.
+    `inode` is the directory's own (0: not known); where the directory is by the time of the look, `Watch.where` knows.
+    Whoever finds another directory there, or none, before the look or after it, has not looked at what this tells of,
+    and looks again when more has been told.
     """
 
     directory: bytes
@@ -31,8 +31,8 @@ class Dirty:
 class Moved:
     """The watched directory that was at `old` is at `new`. It has been told by two `Dirty`, too.
 
-    Each `Dirty` told of `old` or beneath it, and not looked at yet, must be looked at beneath `new` as well (as well:
-    two directories that are exchanged are two of these, one after the other).
+    For those who keep paths: each `Dirty` told of `old` or beneath it, and not looked at yet, must be looked at beneath
+    `new` as well (as well: two directories that are exchanged are two of these, one after the other).
     """
 
     old: bytes
@@ -99,6 +99,10 @@ class Watch(Protocol):
 
     def is_watched(self, path: bytes) -> bool:
         """This directory is watched, and all beneath it was, once."""
+
+    def where(self, inode: int) -> bytes | None:
+        """The path, as far as has been told, of the watched directory with this inode; None where it is not watched
+        (any more): if it is in the folder, it is walked or about to be."""
 
     def watch_fence(self) -> bool:
         """Watch `.replicad/fence/`, by the same queue as all else. Again after it was removed and made anew."""

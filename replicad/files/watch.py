@@ -170,6 +170,10 @@ class Watcher:
             node = self._places.find(path)
             return node is not None and node.walked
 
+    def where(self, inode: int) -> bytes | None:
+        with self._lock:
+            return self._nodes.where(inode)
+
     def watch_fence(self) -> bool:
         try:
             handle = self._fs.open_directory(FENCE)

@@ -82,6 +82,7 @@ class WatchNodes:
         self.unwatch: list[int] = []
         """Watches of directories that have left the folder, to be removed."""
         self._by_watch: dict[int, Node] = {}
+        self._by_inode: dict[int, Node] = {}
         self._doubtful: dict[tuple[Node, bytes], list[Node]] = {}
         """By their place; hardly ever more than one at each."""
         self._moves: list[_Move] = []
@@ -96,6 +97,10 @@ class WatchNodes:
         """A watched directory may be there."""
         return (parent, name) in self._doubtful
 
+    def where(self, inode: int) -> bytes | None:
+        node = self._by_inode.get(inode)
+        return self.path(node) if node is not None else None
+
     def walked(self, watch: int) -> None:
         node = self._by_watch.get(watch)
         if node is not None:
@@ -108,7 +113,7 @@ class WatchNodes:
         """
         node = self._by_watch.get(watch)
         if node is None:
-            node = self._by_watch[watch] = Node(watch, inode)
+            node = self._by_watch[watch] = self._by_inode[inode] = Node(watch, inode)
         if parent is None:
             self.root = node
             return True
@@ -144,6 +149,7 @@ class WatchNodes:
         node = self._by_watch.pop(watch, None)
         if node is not None:
             self._take_place(node)
+            self._forget_inode(node)
             if node is self.root:
                 self.root = None
 
@@ -242,6 +248,10 @@ class WatchNodes:
             if not there:
                 del self._doubtful[place]
 
+    def _forget_inode(self, node: Node) -> None:
+        if self._by_inode.get(node.inode) is node:  # else the number is another directory's by now
+            del self._by_inode[node.inode]
+
     def _leave(self, node: Node) -> None:
         """A directory and all beneath it are no longer in the folder, as far as is known."""
         waiting = [each for there in self._doubtful.values() for each in there if node in _upward(each)]
@@ -251,6 +261,7 @@ class WatchNodes:
             waiting.extend(each.names.values())
             self._take_place(each)
             each.parent = None
+            self._forget_inode(each)
             if self._by_watch.pop(each.watch, None) is not None:
                 self.unwatch.append(each.watch)
 

@@ -218,6 +218,21 @@ def test_a_renamed_directory_stays_watched_and_is_told_under_its_new_path(eye: E
     assert eye.paths() >= {b"z", b"a/w", b"a/w/y/c/g"}
 
 
+def test_a_watched_directory_is_found_by_its_inode_wherever_it_is(eye: Eye) -> None:
+    world = eye.world
+    world.make_dirs(b"a/b")
+    eye.walk()
+    inode = world.there(b"a/b").inode
+    assert eye.watch.where(inode) == b"a/b"
+    world.fs.rename(b"a", b"c")
+    eye.settle()
+    assert eye.watch.where(inode) == b"c/b"
+    world.fs.remove_dir(b"c/b")
+    eye.settle()
+    assert eye.watch.where(inode) is None
+    assert eye.watch.where(world.there(b"").inode) == b""
+
+
 def test_no_event_and_no_watch_per_descendant_of_a_renamed_directory(eye: Eye) -> None:
     for number in range(200):
         eye.world.make_dirs(b"a%d" % number)

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from replicad.files.changes import Change, Dirty, Moved, RootGone, Watched, walk_and_watch
+from replicad.files.changes import Change, Dirty, RootGone, Watched, walk_and_watch
 from replicad.files.fs import FILE, FileSystem
 from replicad.files.paths import join
 from replicad.files.watch_nodes import (
@@ -26,14 +26,14 @@ from tests.files.watch_model import Dir, Disk
 
 
 class Follower:
-    """Keeps up with a disk as an engine does: looks at what is dirty, walks what is not watched, minds `Moved`."""
+    """Keeps up with a disk as an engine does: looks at what is dirty, and walks what is not watched."""
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.nodes = WatchNodes()
         self.places = WatchPlaces(self.nodes, disk)
         self.seen: dict[tuple[int, bytes], int] = {}
-        self.dirty: dict[Dirty, None] = {}
+        self.dirty: dict[tuple[int, bytes], None] = {}
 
     # Watch, as far as the walk needs it.
 
@@ -51,6 +51,9 @@ class Follower:
         self.disk.remove_left(self.nodes)
         return node is not None and node.walked
 
+    def where(self, inode: int) -> bytes | None:
+        return self.nodes.where(inode)
+
     def watch_fence(self) -> bool:
         return True
 
@@ -67,12 +70,7 @@ class Follower:
     def take(self, changes: list[Change]) -> None:
         for change in changes:
             if isinstance(change, Dirty):
-                self.dirty[change] = None
-            elif isinstance(change, Moved):
-                for each in list(self.dirty):
-                    if each.directory == change.old or each.directory.startswith(change.old + b"/"):
-                        directory = change.new + each.directory[len(change.old) :]
-                        self.dirty[Dirty(directory, each.name, each.inode)] = None
+                self.dirty[change.inode, change.name] = None
 
     def walk(self, path: bytes) -> None:
         for listing in walk_and_watch(self, cast(FileSystem, self.disk), path):
@@ -82,32 +80,35 @@ class Follower:
                     self.seen[stat.inode, name] = stat.size
             self.receive(self.disk.random.randrange(4))
 
-    def look(self, dirty: Dirty) -> bool:
+    def look(self, inode: int, name: bytes) -> bool:
         """Whether it could be looked at: in the directory that it tells of, from the beginning to the end."""
-        directory = self.directory_of(dirty)
+        path = self.where(inode)
+        if path is None:
+            self.dirty.pop((inode, name), None)
+            return True
+        directory = self.at(path, inode)
         if directory is None:
             return False
-        if dirty.name in directory.files:
-            self.seen[directory.uid, dirty.name] = directory.files[dirty.name]
-        path = join(dirty.directory, dirty.name)
-        if dirty.name in directory.dirs and not self.is_watched(path):
-            self.walk(path)
-            if not self.is_watched(path):
+        if name in directory.files:
+            self.seen[directory.uid, name] = directory.files[name]
+        if name in directory.dirs and not self.is_watched(join(path, name)):
+            self.walk(join(path, name))
+            if not self.is_watched(join(path, name)):
                 return False
-        if self.directory_of(dirty) is not directory:
+        if self.at(path, inode) is not directory:
             return False
-        self.dirty.pop(dirty, None)
+        self.dirty.pop((inode, name), None)
         return True
 
-    def directory_of(self, dirty: Dirty) -> Dir | None:
+    def at(self, path: bytes, inode: int) -> Dir | None:
         try:
-            directory = self.disk.at(dirty.directory)
+            directory = self.disk.at(path)
         except FileNotFoundError:
             return None
-        return directory if directory.inode == dirty.inode else None
+        return directory if directory.inode == inode else None
 
     def settle(self) -> None:
-        while self.disk.queue or self.nodes.changes or any(self.look(each) for each in list(self.dirty)):
+        while self.disk.queue or self.nodes.changes or any(self.look(*each) for each in list(self.dirty)):
             self.receive(len(self.disk.queue))
 
 
@@ -126,7 +127,7 @@ def follow(seed: int, acts: int) -> tuple[Follower, Disk]:
         if randomness.random() < 0.6:
             follower.receive(randomness.randrange(6))
         if follower.dirty and randomness.random() < 0.4:
-            follower.look(randomness.choice(list(follower.dirty)))
+            follower.look(*randomness.choice(list(follower.dirty)))
     disk.users_active = False
     disk.close_what_is_held()
     follower.settle()

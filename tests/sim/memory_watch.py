@@ -22,6 +22,7 @@ class MemoryWatch:
         self._on_change = on_change
         self._fence: Node | None = None
         self._by_watch: dict[int, Node] = {}
+        self._by_inode: dict[int, Node] = {}
         self.refuse: Callable[[bytes], str | None] = lambda path: None
         """Gives the reason why a directory cannot be watched, where the test wants that."""
         fs.on_entry = self._on_entry
@@ -40,7 +41,7 @@ class MemoryWatch:
         node.watched = True
         if not node.watch:
             node.watch = len(self._by_watch) + 1
-            self._by_watch[node.watch] = node
+            self._by_watch[node.watch] = self._by_inode[node.inode] = node
         return Watched(node.watch, node.inode)
 
     def walked(self, directory: Watched) -> None:
@@ -52,6 +53,10 @@ class MemoryWatch:
             return self._fs.tree.directory(path).walked
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def where(self, inode: int) -> bytes | None:
+        node = self._by_inode.get(inode)
+        return node.path() if node is not None and node.watched and node.links else None
 
     def watch_fence(self) -> bool:
         self._fence = self._fs.tree.directory(FENCE)
