@@ -102,8 +102,8 @@ class Flood:
         return [member for member in self._lost if member not in self._passed and member not in self._failed]
 
     def children(self) -> list[MemberId]:
-        """Neighbours through which somebody answered: the tree's edges."""
-        return [peer for peer, below in self._below.items() if below]
+        """Neighbours through which somebody passed: the tree's edges."""
+        return [peer for peer, below in self._below.items() if any(member in self._passed for member in below)]
 
     def below(self, peer: MemberId) -> tuple[MemberId, ...]:
         return self._below.get(peer, ())
@@ -274,7 +274,7 @@ class Wait:
         """These can no longer be heard in this round."""
         if self._flood is None:
             return
-        here = [member for member in members if member in self._flood.passed or member in self._flood.failed]
+        here = [member for member in members if member in self._flood.passed]
         self._strayed.update(dict.fromkeys(here))
         if here and not self._once:
             self._retry(now_ms)
