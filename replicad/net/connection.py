@@ -21,7 +21,7 @@ class LinkClosedError(PeerError):
     """The link is gone, or has to go; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Connection:
     """`hang_up` drops the transport below the WebSocket, whatever state it is in; it may be called again."""
 
@@ -29,6 +29,8 @@ class Connection:
     address: str
     """Of the other end: as it was dialed, or as it came in."""
     hang_up: Callable[[], Awaitable[None]]
+    _broken: bool = False
+    """A frame is stuck half sent: nothing can follow it."""
 
     async def receive(self, timeout_ms: int) -> bytes:
         """One frame; LinkClosedError where none comes any more, ProtocolError where something else comes."""
@@ -50,9 +52,11 @@ class Connection:
 
     async def send(self, frame: bytes, timeout_ms: int) -> None:
         """Hand one frame to the system; LinkClosedError where that is not possible in time."""
+        self._broken = True
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 await self.socket.send_bytes(frame)
+            self._broken = False
         except TimeoutError as error:
             raise LinkClosedError("the peer takes nothing in") from error
         except ConnectionError as error:
@@ -60,6 +64,9 @@ class Connection:
 
     async def close(self, reason: str) -> None:
         """Say why, wait CLOSE_S for the peer's last word, and be gone."""
+        if self._broken:
+            await self.hang_up()
+            return
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.socket.close(message=reason.encode()[:_CLOSE_REASON_BYTES])

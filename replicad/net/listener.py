@@ -24,6 +24,8 @@ ACCEPT_PAUSE_S = 0.2
 """After the system had no file handle left for another connection."""
 KEEP_ALIVE_S = 75.0
 """More than a client keeps an idle connection (net.client): it is the client that closes it, without a race."""
+LINGER_S = 1.0
+"""The rest of a body that nobody wants is read so long, so that its sender hears the refusal."""
 SHUTDOWN_S = 2.0
 
 
@@ -38,6 +40,7 @@ class Listener:
             access_log=None,
             handler_cancellation=True,
             keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
             shutdown_timeout=SHUTDOWN_S,
             read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,
