@@ -32,7 +32,7 @@ from replicad.core.pins import Pins
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content, contains, vector_after
 from replicad.core.tree import Slot, outcome
 from replicad.core.tree_places import rep
-from replicad.core.view import Node, NodeId, ObjectState
+from replicad.core.view import STAGING_NODE, Node, NodeId, ObjectState
 from replicad.core.want import same_bytes
 
 
@@ -88,7 +88,17 @@ class Vanished(msgspec.Struct, frozen=True):
     top: NodeId | None = None
 
 
-LocalChange = Appeared | Edited | Moved | Vanished
+class Displaced(msgspec.Struct, frozen=True):
+    """Another entry has this one's name now, and it has not been found elsewhere yet. Its node waits beneath
+    LIMBO_NODE, so that the name is free for the other's; before the draft is committed it must be moved or vanish."""
+
+    node: NodeId
+
+
+LocalChange = Appeared | Edited | Moved | Vanished | Displaced
+
+LIMBO_NODE: NodeId = 3
+"""In drafts alone: what is displaced is a child of it. Its path is one at which nothing ever is."""
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -118,6 +128,8 @@ def originate(
                 disk.moved(change)
             case Vanished():
                 disk.vanished(change)
+            case Displaced():
+                disk.displaced(change)
     slots, uids = disk.author.touched()
     return Touched(tuple(slots), tuple(uids))
 
@@ -260,8 +272,9 @@ class _Disk:
         if state.base_place_raw and state.cut is None and record.parent in parents and record.name == change.name:
             self.author.change(state, base_place_raw=b"")  # it is where the tree wants it, whoever moved it first
             return
-        as_recorded = base.name == node.name and base.parent in self._draft.uids_at(node.parent)
-        prior = (base.parent, base.name) if as_recorded else (self._first_uid(node.parent), node.name)
+        shown_in = self._draft.uids_at(node.parent)
+        as_recorded = not shown_in or (base.name == node.name and base.parent in shown_in)
+        prior = (base.parent, base.name) if as_recorded else (shown_in[0], node.name)
         time_ms = self.author.time(change.seen.ctime_ns, base)
         place = self.author.place(time_ms, vector_after(base), parents[0], change.name, prior)
         self.author.write(state, place=place)
@@ -299,6 +312,15 @@ class _Disk:
             yield at.id
             if at.kind == DIRECTORY:
                 waiting.extend(self._draft.nodes_in(at.id))
+
+    def displaced(self, change: Displaced) -> None:
+        node = self._node(change.node)
+        self._pins.above(node.parent)
+        self._pins.siblings(node.parent, node.name)
+        if self._draft.node(LIMBO_NODE) is None:
+            self._draft.put_node(Node(LIMBO_NODE, STAGING_NODE, b"limbo", DIRECTORY, 0, 0, 0, 0, 0, 0))
+        self._draft.put_node(msgspec.structs.replace(node, parent=LIMBO_NODE, name=b"%d" % node.id))
+        self._pins.structure_changed()
 
     # Gone.
 

@@ -19,6 +19,7 @@ from enum import Enum
 
 from replicad.core.diff import Seen, same_entry
 from replicad.core.draft import Draft
+from replicad.core.local import LIMBO_NODE
 from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
@@ -114,6 +115,9 @@ class Moves:
         return bool(inodes & found) or (not inodes and not found)
 
     def _stands(self, node: Node) -> bool:
+        """Whether the entry is in the directory that its node names: at its path alone may be another directory's."""
+        if not self.in_place(node.parent):
+            return False
         stat = self._fs.stat(node_path(self._draft, node.id))
         return stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
 
@@ -123,6 +127,8 @@ class Moves:
         at = node
         while at.id not in passed:
             passed.add(at.id)
+            if at.parent == LIMBO_NODE:
+                return Leave.YES
             self.looked_past[at.parent, at.name] = None
             if not self.in_place(at.parent):
                 if self._final:

@@ -4,7 +4,7 @@ Each call makes the first kind of progress that there is, and has all open place
 changes (a directory that turned up carries everything in it along) is seen on the disk, not computed.
 
 1. Entries that turned up at names that are free, or come free by the same moves: swaps, chains of renames.
-2. Entries that turned up at names whose former holders are nowhere: these are gone (S34).
+2. Entries that turned up at names whose former holders are nowhere, and do not turn up thereby: these are gone (S34).
 3. Another directory stands where one stood that is nowhere else: it has been made again; or one that is inside it now.
 4. Entries that are nowhere: gone. A large directory goes in pieces, the uppermost last.
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import msgspec
 
 from replicad.core.diff import Sight, look
-from replicad.core.local import Appeared, Edited, LocalChange, Moved, Vanished
+from replicad.core.local import LIMBO_NODE, Appeared, Displaced, Edited, LocalChange, Moved, Vanished
 from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
@@ -32,6 +32,8 @@ from replicad.files.paths import join
 
 PIECE_NODES = 8_192
 """Entries that go in one commit: some 100 ms, and a draft of some 10 MB."""
+ROUNDS_MAX = 8
+"""How often everything is looked at again in one draft: more than directories are moved into each other at a time."""
 
 
 class _Open(msgspec.Struct, frozen=True):
@@ -67,15 +69,18 @@ class Resolver:
             return
         found = self._survey()
         claims = self._claims(found)
-        if self._move(claims) or self._move_over(claims) or self._replace(found) or self._remove(found):
-            self._look_again(self._ripe())
-            self._state.catch_up()
-            return
-        outdated = [(p, why) for p, why in self._ripe() if self._state.opened_at[p] < self._state.changes]
-        if outdated:
-            self._look_again(outdated)
+        if self._move(claims):
+            self._progress()
+        elif outdated := [(p, why) for p, why in self._ripe() if self._state.opened_at[p] < self._state.changes]:
+            self._look_again(outdated)  # something was entered since: it may be certain by now
+        elif self._move_over(claims) or self._replace(found) or self._remove(found):
+            self._progress()
         else:
             self._postpone()
+
+    def _progress(self) -> None:
+        self._look_again(self._ripe())
+        self._state.catch_up()
 
     def _look_again(self, places: list[tuple[Place, Why]]) -> None:
         for place, why in places:
@@ -126,24 +131,45 @@ class Resolver:
 
     def _move(self, claims: dict[NodeId, _Claim]) -> bool:
         """Moves to free names, and those that free each other's."""
-        return self._apply(_freed(claims), {})
+        return self._apply(_freed(claims))
 
     def _move_over(self, claims: dict[NodeId, _Claim]) -> bool:
-        """Moves to names whose holders are nowhere. What moves out of a holder must not go with it."""
-        holders = {
-            claim.open.node.id: claim.open.node
-            for claim in claims.values()
-            if claim.open.node is not None and claim.open.node.id not in claims
-        }
-        for holder in holders.values():
-            piece = self._piece(holder, set(claims))
-            if piece is not None:
-                self._vanish(piece, holder)
-                return True
-        return self._apply(claims, holders)
+        """Moves to names whose holders are nowhere: as far as can be seen.
 
-    def _apply(self, claims: dict[NodeId, _Claim], gone: dict[NodeId, Node]) -> bool:
-        """Enter moves in an order in which no directory comes beneath itself, then deletions. False if there are none.
+        A directory that has moved can be looked into only once it has, and there a holder may turn up, or what was in
+        one. So the holders are displaced, everything is looked at again, all in this draft, and only what is still
+        nowhere is gone.
+        """
+        displaced: dict[NodeId, None] = {}
+        for _ in range(ROUNDS_MAX):
+            holders = self._holders(claims)
+            for holder in holders:
+                piece = self._piece(holder, set(claims)) if not displaced else None
+                if piece is not None:
+                    self._vanish(piece, holder)
+                    return True
+            if holders:
+                self._step.take([Displaced(holder.id) for holder in holders], Why(by_scan=False))
+                displaced.update(dict.fromkeys(holder.id for holder in holders))
+            if not (holders or claims) or not (self._apply(claims) or holders):
+                break
+            self._progress()
+            self._step.run_to_the_end()
+            claims = self._claims(self._survey())
+        gone = [key for key in displaced if (node := self._draft.node(key)) is not None and node.parent == LIMBO_NODE]
+        if gone:
+            self._step.take([Vanished(key) for key in gone], Why(by_scan=False))
+        if displaced:
+            self._draft.drop_node(LIMBO_NODE)
+        return bool(displaced)
+
+    def _holders(self, claims: dict[NodeId, _Claim]) -> list[Node]:
+        """Those who stand by their nodes where others stand on the disk, and are not found elsewhere."""
+        found = {claim.open.node.id: claim.open.node for claim in claims.values() if claim.open.node is not None}
+        return [node for key, node in found.items() if key not in claims]
+
+    def _apply(self, claims: dict[NodeId, _Claim]) -> bool:
+        """Enter moves in an order in which no directory comes beneath itself. False if there are none.
 
         What finds no place in such an order has no claim (its old place has a new directory in it that no node stands
         for yet), and neither have those that wait for its name.
@@ -159,14 +185,13 @@ class Resolver:
                     del waiting[claim.node.id]
         if waiting:
             left = {key: claim for key, claim in claims.items() if key not in waiting}
-            return self._apply(_freed(left), {})
+            return self._apply(_freed(left))
         if not ordered:
             return False
         changes: list[LocalChange] = []
         for claim in ordered:
             assert claim.open.stat is not None
             changes.append(Moved(claim.node.id, *claim.open.place, claim.open.stat))
-        changes.extend(Vanished(node) for node in gone)
         self._step.take(changes, Why(by_scan=any(claim.open.why.by_scan for claim in ordered)))
         return True
 

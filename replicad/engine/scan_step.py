@@ -1,4 +1,4 @@
-"""One step of a scan: looks at places, enters what is certain, leaves open what is not. `engine.scan` tells the whole."""
+"""One step of a scan: looks at places, enters what is certain, leaves open what is not (see `engine.scan`)."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ LOOKS_A_STEP = 512
 """Some 20 ms with small files, and a draft of as many objects."""
 READ_BYTES_A_STEP = 32 * 1_048_576
 """Of small files, in one step: as many milliseconds."""
+RUNS_MAX = 64
+"""Steps in one draft, where what was moved must be looked into before it is decided what is gone: 32,768 looks."""
 HINTS_PER_LISTING = 64
 """Hints come first; but where they never end, walks go on all the same."""
 LISTED_PER_LOOK = 32
@@ -95,6 +97,14 @@ class Step:
                 followed = 0
             else:
                 return
+
+    def run_to_the_end(self) -> None:
+        """All that there is, within a limit; what is left is left for later steps."""
+        for _ in range(RUNS_MAX):
+            self._read_bytes = 0
+            if not (self.state.places or self.state.hints or self.state.walks):
+                return
+            self.run()
 
     def take(self, changes: Sequence[LocalChange], why: Why) -> None:
         """Enter what was found."""
