@@ -30,12 +30,14 @@ class KeptFolder:
     """A folder of the group that this member keeps at `path`.
 
     `declared`: because a `[[folder]]` says so. `merge`: what only `path` has when it joins becomes part of the folder.
+    `begun`: it has run here before, so a catalog that is not there was lost.
     """
 
     name: str
     path: Path
     declared: bool = False
     merge: bool = False
+    begun: bool = False
 
 
 def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
@@ -110,13 +112,13 @@ def write_kept(home: Path, folders: Iterable[KeptFolder]) -> None:
     lines = ["# Written by replicad: the folders of the group that this member keeps. Use `replicad folder ...`."]
     for folder in sorted(folders, key=lambda folder: folder.name):
         lines += ["", "[[folder]]", f"name = {_quoted(folder.name)}", f"path = {_quoted(str(folder.path))}"]
-        lines += [f"{key} = true" for key in ("declared", "merge") if getattr(folder, key)]
+        lines += [f"{key} = true" for key in ("declared", "merge", "begun") if getattr(folder, key)]
     write_durably(home / FOLDERS_FILE, "\n".join([*lines, ""]))
 
 
 def _kept(table: dict[str, object]) -> KeptFolder:
-    declared, merge = (table.get(key, False) is True for key in ("declared", "merge"))
-    return KeptFolder(read_name(table["name"]), read_path(table["path"]), declared, merge)
+    declared, merge, begun = (table.get(key, False) is True for key in ("declared", "merge", "begun"))
+    return KeptFolder(read_name(table["name"]), read_path(table["path"]), declared, merge, begun)
 
 
 def _setting(key: str, value: str, *, given: bool) -> str:

@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from replicad.core.effects import Effect, Event, LinkDown, LinkUp, Received, Send, Tick
+from replicad.core.effects import Effect, LinkDown, LinkUp, Received, Send, Tick
 from replicad.core.ids import MemberId
 from replicad.core.messages import encode_message
 from replicad.daemon.inbox import Inbox, InboxClosedError
-from replicad.errors import ReplicadError
+from replicad.errors import PeerError, ReplicadError
 
 WAKE_MAX_S = 30.0
 """A thread that waits for a due time looks at the clock so often: a clock that was set is noticed."""
@@ -34,23 +34,29 @@ STOP_S = 20.0
 Result = TypeVar("Result")
 
 
+Event = Any
+"""What the replica takes: of core.effects, or its own (engine.folder.FolderEvent)."""
+
+
 class Replica(Protocol):
     """What a driver drives (see core.effects)."""
 
     def start(self, now_ms: int) -> Sequence[Effect]: ...
     def handle(self, event: Event, now_ms: int) -> Sequence[Effect]: ...
     def next_due_ms(self) -> int | None: ...
-    def close(self) -> None: ...
+    def close(self, now_ms: int) -> None: ...
 
 
 R = TypeVar("R", bound=Replica)
 
 
 class PeerLink(Protocol):
-    """What a driver needs of a link: an identity to send on."""
+    """What a driver needs of a link (net.link.Link)."""
 
     @property
     def member_id(self) -> MemberId: ...
+    def close(self, reason: str) -> None:
+        """On the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,13 @@ class _Call:
     answer: concurrent.futures.Future[Any]
 
 
-_Item = Event | _Up | _Down | _From | _Pull | _Call
+@dataclass(frozen=True, slots=True)
+class _Until:
+    condition: Callable[[Any], object]
+    answer: concurrent.futures.Future[Any]
+
+
+_Item = Event | _Up | _Down | _From | _Pull | _Call | _Until
 
 
 class Driver(Generic[R]):
@@ -113,6 +125,7 @@ class Driver(Generic[R]):
         self._loop = asyncio.get_running_loop()
         self._inbox: Inbox[_Item] = Inbox(self._loop)
         self._links: dict[MemberId, PeerLink] = {}
+        self._conditions: list[_Until] = []
         self._ready = self._loop.create_future()
         self._ended = self._loop.create_future()
         self._thread = threading.Thread(target=self._main, name=f"replica {name}", daemon=True)
@@ -133,6 +146,11 @@ class Driver(Generic[R]):
         """Until the thread is done; why, where it failed."""
         await asyncio.shield(self._ended)
         return self.failure
+
+    @property
+    def started(self) -> bool:
+        """The replica has been made and started, or has failed to be."""
+        return self._ready.done()
 
     @property
     def waiting(self) -> int:
@@ -178,6 +196,27 @@ class Driver(Generic[R]):
             raise DriverStoppedError(f"{self.name} does not run")
         return await asyncio.wrap_future(answer)
 
+    def command(self, function: Callable[[R], None]) -> None:
+        """As `call`, and nobody waits for it."""
+        self._inbox.post(_Call(function, concurrent.futures.Future()))
+
+    async def until(self, condition: Callable[[R], Result | None]) -> Result:
+        """What `condition` returns, once that is not None: asked on the replica's thread after each event."""
+        answer: concurrent.futures.Future[Result] = concurrent.futures.Future()
+        if not self._inbox.post(_Until(condition, answer)):
+            raise DriverStoppedError(f"{self.name} does not run")
+        return await asyncio.wrap_future(answer)
+
+    async def act(self, function: Callable[[R, int], tuple[Result, Sequence[Effect]]]) -> Result:
+        """As `call`; `function` is given the time, and the effects it returns are carried out."""
+
+        def change(replica: R) -> Result:
+            result, effects = function(replica, self._clock_ms())
+            self._hand_over(effects)
+            return result
+
+        return await self.call(change)
+
     async def stop(self) -> bool:
         """Ends the thread after the event in work; False where that takes longer than STOP_S."""
         self._close_inbox()
@@ -192,8 +231,12 @@ class Driver(Generic[R]):
 
     def _close_inbox(self) -> None:
         for item in self._inbox.close():
-            if isinstance(item, _Call):
-                item.answer.set_exception(DriverStoppedError(f"{self.name} does not run"))
+            if isinstance(item, _Call | _Until):
+                self._refuse(item)
+
+    def _refuse(self, item: _Call | _Until) -> None:
+        if not item.answer.done():
+            item.answer.set_exception(DriverStoppedError(f"{self.name} does not run"))
 
     # -- on the replica's thread
 
@@ -205,11 +248,13 @@ class Driver(Generic[R]):
                 self._on_loop(self._set_ready)
                 self._run(replica)
             finally:
-                replica.close()
+                replica.close(self._clock_ms())
         except BaseException as error:  # noqa: BLE001  (rule 4)
             self.failure = error
         finally:
             self._close_inbox()
+            for waiting in self._conditions:
+                self._refuse(waiting)
             self._on_loop(self._set_ended)
 
     def _run(self, replica: R) -> None:
@@ -224,6 +269,7 @@ class Driver(Generic[R]):
                 item = Tick()
             self._handle(replica, item)
             self.handled += 1
+            self._conditions = [one for one in self._conditions if not self._settled(replica, one)]
 
     def _wait_s(self, replica: R) -> float:
         due_ms = replica.next_due_ms()
@@ -235,6 +281,8 @@ class Driver(Generic[R]):
         match item:
             case _Call():
                 self._answer(replica, item)
+            case _Until():
+                self._conditions.append(item)
             case _Pull(events):
                 for event in events():
                     self._hand_over(replica.handle(event, self._clock_ms()))
@@ -247,9 +295,19 @@ class Driver(Generic[R]):
                     self._hand_over(replica.handle(LinkDown(link.member_id), self._clock_ms()))
             case _From(link, event):
                 if self._links.get(link.member_id) is link:
-                    self._hand_over(replica.handle(event, self._clock_ms()))
+                    self._take(replica, link, event)
             case _:
                 self._hand_over(replica.handle(item, self._clock_ms()))
+
+    def _take(self, replica: R, link: PeerLink, event: Received) -> None:
+        """A peer's fault ends its link, and nothing else (I10)."""
+        try:
+            effects = replica.handle(event, self._clock_ms())
+        except PeerError as error:
+            reason = str(error)
+            self._on_loop(lambda: link.close(reason))
+        else:
+            self._hand_over(effects)
 
     def _answer(self, replica: R, call: _Call) -> None:
         if not call.answer.set_running_or_notify_cancel():
@@ -263,6 +321,16 @@ class Driver(Generic[R]):
             raise
         else:
             call.answer.set_result(result)
+
+    def _settled(self, replica: R, waiting: _Until) -> bool:
+        """Whether nobody needs to be asked about it any more. An exception of the condition is a bug of ours."""
+        if waiting.answer.done():
+            return True  # who waited has gone
+        result = waiting.condition(replica)
+        if result is None or not waiting.answer.set_running_or_notify_cancel():
+            return False
+        waiting.answer.set_result(result)
+        return True
 
     def _hand_over(self, effects: Sequence[Effect]) -> None:
         tasks: list[Task] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 EVENTS_KEPT_MAX = 1_000
@@ -27,9 +28,10 @@ class OperatorEvent:
 
 
 class EventRing:
-    """Lives on the event loop."""
+    """Lives on the event loop; `on_event` is called for each event (the log)."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_event: Callable[[OperatorEvent], None] | None = None) -> None:
+        self._on_event = on_event
         self._events: deque[OperatorEvent] = deque(maxlen=EVENTS_KEPT_MAX)
         self._newest = 0
         self._news: asyncio.Future[None] | None = None
@@ -46,6 +48,8 @@ class EventRing:
         if self._news is not None:
             self._news.set_result(None)
             self._news = None
+        if self._on_event is not None:
+            self._on_event(event)
         return event
 
     def after(self, number: int) -> tuple[int, list[OperatorEvent]]:

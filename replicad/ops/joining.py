@@ -20,6 +20,7 @@ from replicad.core.naming import GroupId
 from replicad.core.records import Record
 from replicad.errors import OperatorError, PeerError, ProtocolError
 from replicad.net.addresses import Address
+from replicad.net.join import Joiner
 from replicad.net.joining import Joined
 from replicad.net.refusal import Code, Refused
 from replicad.ops.home import Acquaintance

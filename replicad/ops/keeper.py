@@ -20,11 +20,11 @@ from replicad.config.home import CATALOG_DIRECTORY
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect, Event, LinkDown, LinkUp, Received, Tick
-from replicad.core.hierarchy_entries import absorb_entries
+from replicad.core.hierarchy_entries import absorb_entries, folder_key
 from replicad.core.hierarchy_model import HierarchyModel, Reading
-from replicad.core.ids import REPLICA_MAX, ROOT, MemberId, ReplicaId
+from replicad.core.ids import REPLICA_MAX, ROOT, MemberId, ReplicaId, named_uid
 from replicad.core.messages import WireRecord, seal, unseal
-from replicad.core.naming import GroupId
+from replicad.core.naming import GroupId, folder_id
 from replicad.core.records import Record
 from replicad.engine.hierarchy import HierarchyReplica
 from replicad.errors import OperatorError, ProtocolError
@@ -83,6 +83,7 @@ class Keeper:
     def __init__(self, home: Path, identity: Identity, group: GroupId, now_ms: int) -> None:
         self.catalog = Catalog.open(catalog_path(home), b"", new_replica_id)
         self._identity = identity
+        self._group = group
         try:
             self.hierarchy = HierarchyReplica(
                 self.catalog,
@@ -97,7 +98,6 @@ class Keeper:
         except BaseException:
             self.catalog.close()
             raise
-        self._now_ms = now_ms
 
     # -- daemon.driver.Replica
 
@@ -105,7 +105,6 @@ class Keeper:
         return self.bind(now_ms)
 
     def handle(self, event: Event, now_ms: int) -> Sequence[Effect]:
-        self._now_ms = now_ms
         if not isinstance(event, LinkUp | LinkDown | Received | Tick):
             raise AssertionError(f"nothing for the hierarchy: {event}")
         return [*self.hierarchy.handle(event, now_ms), *self.bind(now_ms)]
@@ -113,9 +112,9 @@ class Keeper:
     def next_due_ms(self) -> int | None:
         return self.hierarchy.next_due_ms()
 
-    def close(self) -> None:
+    def close(self, now_ms: int) -> None:
         try:
-            self.hierarchy.close(self._now_ms)
+            self.hierarchy.close(now_ms)
         finally:
             self.catalog.close()
 
@@ -126,6 +125,12 @@ class Keeper:
         if self._identity.member_id not in self.hierarchy.reading().members:
             return ()
         return self.hierarchy.bind_replica(b"", self.hierarchy.replica, now_ms)
+
+    def was_removed(self, name: str) -> bool:
+        """Whether the folder of this name was taken out of the group: it is known, and gone."""
+        state = self.catalog.object(named_uid(folder_key(folder_id(self._group, name))))
+        content = state.record.content if state is not None else None
+        return content is not None and content.gone is not None
 
     def records(self) -> list[WireRecord]:
         """All of the hierarchy, for a joiner; OperatorError where it is more than an answer can hold."""
@@ -197,7 +202,8 @@ def _wire(invitation: Invitation) -> _WireInvitation:
 
 
 def _row(invitation: Invitation) -> InvitationRow:
-    left = max(0, invitation.uses_max - len(invitation.used_by))
+    # A book that is used up stays until it expires: a joiner whose answer was lost comes again.
+    left = max(1, invitation.uses_max - len(invitation.used_by))
     blob = msgspec.msgpack.encode(_wire(invitation))
     return InvitationRow(invitation.token_id, blob, left, invitation.expires_ms)
 

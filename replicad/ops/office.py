@@ -127,7 +127,7 @@ class OfflineOffice:
 
     def close(self) -> None:
         if self._keeper is not None:
-            self._keeper.close()
+            self._keeper.close(self._now_ms())
 
     async def _folder_id(self, name: str) -> FolderId:
         info = self._open().hierarchy.reading().folders_by_name.get(name)

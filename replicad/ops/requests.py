@@ -106,17 +106,18 @@ class Wait(Request, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`daemon`: it needs a running daemon."""
+    """`daemon`: it needs a running daemon. `asks`: it changes nothing, whatever its method."""
 
     method: str
     path: str
     request: type[Request]
     summary: str
     daemon: bool = False
+    asks: bool = False
 
     @property
     def changes(self) -> bool:
-        return self.method != "GET"
+        return self.method != "GET" and not self.asks
 
     def fields_in_path(self) -> tuple[str, ...]:
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
@@ -136,13 +137,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/folders/{name}/settings", FolderSet, "Change a folder's settings in the whole group."),
     Route("POST", "/v1/folders/{name}/leave", FolderLeave, "Stop keeping a folder here."),
     Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
-    Route(
-        "POST",
-        "/v1/wait",
-        Wait,
-        "Wait until what is on the members' disks now is installed on all of them.",
-        daemon=True,
-    ),
+    Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
 )
 
 

@@ -22,15 +22,19 @@ from replicad.core.effects import (
 )
 from replicad.core.messages import StatusRequest, decode_message
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
-from replicad.errors import OperatorError
+from replicad.errors import OperatorError, ProtocolError
 
 PEER = "ab" * 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class FakeLink:
     member_id: str
     number: int
+    closed: str = ""
+
+    def close(self, reason: str) -> None:
+        self.closed = reason
 
 
 class FakeReplica:
@@ -55,7 +59,7 @@ class FakeReplica:
     def next_due_ms(self) -> int | None:
         return self.due_ms
 
-    def close(self) -> None:
+    def close(self, now_ms: int) -> None:
         self.threads.add(threading.get_ident())
         self.closed = True
 
@@ -194,6 +198,50 @@ async def test_a_replica_that_cannot_be_made_has_failed() -> None:
     driver.start()
     await asyncio.wait_for(driver.ready(), 10)
     assert str(await driver.ended()) == "the catalog is corrupt"
+
+
+async def test_i10_a_peers_fault_ends_its_link_and_nothing_else() -> None:
+    link = FakeLink(PEER, 1)
+
+    def on(event: Event) -> Sequence[Effect]:
+        if isinstance(event, Received):
+            raise ProtocolError("a page is malformed")
+        return []
+
+    async with Bench() as bench:
+        bench.replica.on = on
+        bench.driver.link_up(link)
+        await bench.driver.deliver(link, Received(PEER, request(1)), 10)
+        await bench.quiet()
+        assert link.closed == "a page is malformed"
+
+
+async def test_a_condition_is_asked_after_each_event_until_it_holds() -> None:
+    async with Bench() as bench:
+        waiting = asyncio.create_task(bench.driver.until(lambda replica: len(replica.events) >= 2 or None))
+        left: asyncio.Task[None] = asyncio.create_task(bench.driver.until(lambda replica: None))
+        bench.driver.post(Overflow())
+        await bench.quiet()
+        assert not waiting.done()
+        left.cancel()
+        bench.driver.post(Overflow())
+        assert await asyncio.wait_for(waiting, 10) is True
+
+
+async def test_who_waits_for_a_replica_that_ends_is_told() -> None:
+    bench = Bench()
+    async with bench:
+        waiting: asyncio.Task[None] = asyncio.create_task(bench.driver.until(lambda replica: None))
+        await bench.quiet()
+    with pytest.raises(DriverStoppedError):
+        await waiting
+
+
+async def test_the_effects_of_a_change_are_carried_out() -> None:
+    async with Bench() as bench:
+        assert await bench.driver.act(lambda replica, now_ms: (now_ms, [Changed()])) == bench.clock_ms
+        await bench.quiet()
+    assert bench.carried[-1] == Changed()
 
 
 async def test_what_is_gathered_outside_is_handled_when_its_turn_comes() -> None:

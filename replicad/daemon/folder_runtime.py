@@ -1,0 +1,206 @@
+"""One folder at work in the daemon: its driver, its watch, its fetches, its content for others.
+
+The folder's thread decides (engine.folder); what it wants done by others is carried out here: messages go to the
+sender, content comes by the fetcher, large files are hashed in threads, reports become events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicad.catalog.store import Catalog
+from replicad.core.effects import Changed, Fetch, HashFile, Report
+from replicad.core.ids import FolderId, MemberId
+from replicad.daemon.driver import Driver, Outgoing, Task
+from replicad.daemon.gathered import Gathered
+from replicad.engine.acts import trouble
+from replicad.engine.fetcher import Content, Fetcher
+from replicad.engine.folder import FileHashed, FolderReplica, FolderSettings, Surroundings
+from replicad.engine.phases import Role
+from replicad.engine.readers import Readers
+from replicad.engine.scan_read import HashOutcome
+from replicad.engine.serving import ContentShelf, FolderContent
+from replicad.errors import FileTrouble, OperatorError
+from replicad.files.fs import FILE, FileSystem
+from replicad.files.hashing import BeingWritten, hash_file
+from replicad.files.paths import join
+from replicad.files.real_fs import RealFileSystem
+from replicad.files.watch import Watcher
+from replicad.ops.keeper import new_replica_id
+from replicad.ops.office import folder_catalog
+
+FETCHES_AT_ONCE_MAX = 16
+"""Of one folder: each holds some 3 MiB; the engine asks one member for three at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPlace:
+    """What a folder is and how it is kept here."""
+
+    folder: FolderId
+    name: str
+    path: Path
+    role: Role
+    settings: FolderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the folders of a daemon have in common."""
+
+    home: Path
+    own: MemberId
+    content: Content
+    shelf: ContentShelf
+    threads: Executor
+    send: Callable[[FolderId, Outgoing], None]
+    report: Callable[[str, Report], None]
+    changed: Callable[[FolderId], None]
+    may_send: Callable[[MemberId, FolderId], bool]
+    may_receive: Callable[[MemberId, FolderId], bool]
+    clock_ms: Callable[[], int]
+
+
+class FolderRuntime:
+    """`start`, then `driver.ready`; `stop` once. On the event loop."""
+
+    def __init__(self, place: FolderPlace, shared: Shared, tasks: asyncio.TaskGroup) -> None:
+        self.place = place
+        self._shared = shared
+        self._tasks = tasks
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE_MAX)
+        self._running: set[asyncio.Task[None]] = set()
+        self._fetcher: Fetcher | None = None
+        self._readers: Readers | None = None
+        self._loop = asyncio.get_running_loop()
+        self.driver: Driver[FolderReplica] = Driver(
+            f"folder {place.name}", self._make, self._carry_out, clock_ms=shared.clock_ms
+        )
+        self._gathered = Gathered(lambda: self.driver.pull(self._gathered.take))
+
+    @property
+    def open(self) -> bool:
+        """The folder's thread has begun its work."""
+        return self.driver.started and self.driver.running
+
+    def start(self) -> None:
+        self.driver.start()
+
+    async def stop(self) -> bool:
+        """False where the folder's thread did not end in time."""
+        self._shared.shelf.remove(self.place.folder)
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        if self._readers is not None:
+            await asyncio.to_thread(self._readers.close)
+        return await self.driver.stop()
+
+    # -- on the folder's thread
+
+    def _make(self) -> FolderReplica:
+        place, shared = self.place, self._shared
+        try:
+            fs = RealFileSystem(place.path)
+        except OSError as error:
+            raise OperatorError(f"cannot open {place.path}: {error.strerror}") from error
+        try:
+            catalog = Catalog.open(folder_catalog(shared.home, place.folder), place.folder, new_replica_id)
+            try:
+                replica = FolderReplica(
+                    catalog, fs, shared.own, place.role, place.settings, self._around(fs), now_ms=shared.clock_ms()
+                )
+            except BaseException:
+                catalog.close()
+                raise
+        except BaseException:
+            fs.close()
+            raise
+        readers = Readers(catalog.reader, self._sweep_later)
+        self._loop.call_soon_threadsafe(self._open_for_others, fs, readers)
+        return replica
+
+    def _around(self, fs: RealFileSystem) -> Surroundings:
+        folder, shared = self.place.folder, self._shared
+        return Surroundings(
+            may_send=lambda member: shared.may_send(member, folder),
+            may_receive=lambda member: shared.may_receive(member, folder),
+            watch=lambda on_change: Watcher(fs, on_change),
+            on_change=self._gathered.on_change,
+            draw=random.SystemRandom().random,
+            new_replica=new_replica_id,
+            new_bytes=os.urandom,
+        )
+
+    # -- on the event loop
+
+    def _open_for_others(self, fs: FileSystem, readers: Readers) -> None:
+        self._readers = readers
+        self._fs = fs
+        content = FolderContent(fs, readers)
+        shared = self._shared
+        self._fetcher = Fetcher(self.place.folder, fs, shared.content, content.manifest_of, shared.threads)
+        shared.shelf.add(self.place.folder, content)
+
+    def _sweep_later(self, seconds: float) -> None:
+        """From any thread."""
+
+        def sweep() -> None:
+            if self._readers is not None:
+                self._shared.threads.submit(self._readers.sweep)
+
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, sweep)
+
+    def _carry_out(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            match task:
+                case Outgoing():
+                    self._shared.send(self.place.folder, task)
+                case Fetch():
+                    self._spawn(self._fetch(task))
+                case HashFile():
+                    self._spawn(self._hash(task))
+                case Report():
+                    self._shared.report(self.place.name, task)
+                case Changed():
+                    self._shared.changed(self.place.folder)
+                case _:
+                    raise AssertionError(f"an effect that nobody carries out: {task}")
+
+    def _spawn(self, work: object) -> None:
+        assert asyncio.iscoroutine(work)
+        task: asyncio.Task[None] = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _fetch(self, wanted: Fetch) -> None:
+        assert self._fetcher is not None, "the replica runs before it is open"
+        async with self._fetches:
+            self.driver.post(await self._fetcher.fetch(wanted))
+
+    async def _hash(self, wanted: HashFile) -> None:
+        path = join(wanted.directory, wanted.name)
+        outcome = await self._loop.run_in_executor(self._shared.threads, hash_now, self._fs, path)
+        self.driver.post(FileHashed(wanted.directory, wanted.name, outcome))
+
+
+def hash_now(fs: FileSystem, path: bytes) -> HashOutcome:
+    """A file as it is now; blocking. What is no file any more counts as being written: it is looked at again."""
+    try:
+        stat = fs.stat(path)
+        if stat is None or stat.kind != FILE:
+            return BeingWritten(path)
+        return hash_file(fs, path, stat)
+    except FileNotFoundError:
+        return BeingWritten(path)
+    except OSError as error:
+        return trouble(path, error)
+    except FileTrouble as error:
+        return error

@@ -1,0 +1,220 @@
+"""Which folders run: those that are kept here, are in the group, and have this member in their replica list.
+
+`reconcile` brings what runs in step with folders.toml, the declared folders and the hierarchy. A folder that cannot be
+opened (its disk is not there yet) is tried again; one that failed by a bug of ours stays in state 5 until a restart,
+with the traceback in the log. Nothing of one folder touches another (I10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replicad.config.written import KeptFolder, read_kept, write_kept
+from replicad.core.hierarchy_entries import CREATED, DECLARED
+from replicad.core.hierarchy_model import FolderInfo, Reading
+from replicad.core.ids import FolderId
+from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
+from replicad.daemon.router import Router
+from replicad.engine.folder import FolderSettings
+from replicad.engine.phases import Role
+from replicad.errors import OperatorError, ReplicadError
+from replicad.ops.status import FolderRow, FolderShot, shoot
+
+RETRY_S = 10.0
+"""Until a folder that could not be opened is tried again."""
+OPEN_S = 5.0
+"""For which the other folders wait for one that is being opened."""
+SHOT_S = 2.0
+"""A folder's thread that is busy for longer is shown as it was when it last answered."""
+UNINITIALIZED, IN_ERROR = 0, 5
+
+log = logging.getLogger("replicad.folders")
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One folder that is kept here, whether it runs or not. `reason` says why not."""
+
+    kept: KeptFolder
+    folder: FolderId | None = None
+    runtime: FolderRuntime | None = None
+    reason: str = ""
+    failed: bool = False
+    """By a bug of ours, or a catalog in doubt: not to be tried again."""
+    shot: FolderShot | None = None
+
+
+class Folders:
+    """On the event loop."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        router: Router,
+        tasks: asyncio.TaskGroup,
+        reading: Callable[[], Reading],
+        retry_later: Callable[[float], None],
+        event: Callable[[str, str], None],
+    ) -> None:
+        """`retry_later` has `reconcile` called after so many seconds; `event(folder, text)` tells operators."""
+        self._shared = shared
+        self._router = router
+        self._tasks = tasks
+        self._reading = reading
+        self._retry_later = retry_later
+        self._event = event
+        self._folders: dict[str, _Kept] = {}
+        self._turn = asyncio.Lock()  # one reconciliation at a time
+
+    # -- what runs
+
+    async def reconcile(self) -> None:
+        """Start and stop. Raises OperatorError where folders.toml cannot be used."""
+        async with self._turn:
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        wanted = {kept.name: kept for kept in await asyncio.to_thread(read_kept, self._shared.home)}
+        reading = self._reading()
+        for name, one in list(self._folders.items()):
+            if wanted.get(name) is None or wanted[name].path != one.kept.path:
+                await self._stop(one)
+                del self._folders[name]
+        for name, kept in sorted(wanted.items()):
+            one = self._folders.setdefault(name, _Kept(kept))
+            one.kept = kept
+            await self._bring_about(one, reading)
+
+    async def stop(self) -> None:
+        """All of them, at the daemon's end."""
+        await asyncio.gather(*(self._stop(one) for one in self._folders.values()))
+
+    def running(self) -> dict[str, FolderRuntime]:
+        return {name: one.runtime for name, one in self._folders.items() if one.runtime is not None}
+
+    def names(self) -> list[str]:
+        """Of the folders that are kept here."""
+        return sorted(self._folders)
+
+    def not_ready(self) -> str:
+        """Why not every folder is in state 4, as last seen; empty when all are."""
+        for name, one in sorted(self._folders.items()):
+            if one.runtime is None:
+                return f"folder {name}: {one.reason or 'not started yet'}"
+            if one.shot is None or one.shot.state != 4:
+                reason = one.shot.reason if one.shot is not None else ""
+                return f"folder {name}: {reason or 'not in state 4 yet'}"
+        return ""
+
+    # -- what is shown
+
+    async def rows(self) -> list[FolderRow]:
+        shots = await asyncio.gather(*(self._shoot(one) for one in self._folders.values()))
+        return [
+            FolderRow(one.folder, one.kept.name, str(one.kept.path), shot)
+            for one, shot in zip(self._folders.values(), shots, strict=True)
+        ]
+
+    async def look(self, folder: FolderId) -> None:
+        """Something of this folder has changed: `not_ready` is to know it."""
+        for one in self._folders.values():
+            if one.folder == folder:
+                await self._shoot(one)
+
+    async def _shoot(self, one: _Kept) -> FolderShot:
+        runtime = one.runtime
+        if runtime is None:
+            return FolderShot(IN_ERROR if one.reason else UNINITIALIZED, one.reason)
+        info = self._reading().folders.get(runtime.place.folder)
+        others = [member for member in info.members if member != self._shared.own] if info is not None else []
+        now_ms = self._shared.clock_ms()
+        try:
+            async with asyncio.timeout(SHOT_S):
+                one.shot = await runtime.driver.call(lambda replica: shoot(replica, others, now_ms))
+        except TimeoutError:
+            pass  # it is busy with one long step: what it last said is shown
+        except ReplicadError as error:
+            return FolderShot(IN_ERROR, one.reason or str(error))
+        return one.shot or FolderShot(UNINITIALIZED, "it is being opened")
+
+    # -- one folder
+
+    async def _bring_about(self, one: _Kept, reading: Reading) -> None:
+        info = reading.folders_by_name.get(one.kept.name)
+        if info is None or self._shared.own not in info.members:
+            await self._stop(one)
+            one.reason = (
+                "the group does not know this folder (yet)"
+                if info is None
+                else "this member is not in the folder's replica list: leave it, and join it again"
+            )
+            return
+        one.folder = info.folder
+        if one.runtime is not None:
+            self._router.set_peers(info.folder, frozenset(info.members))
+        elif not one.failed:
+            await self._start(one, info)
+
+    async def _start(self, one: _Kept, info: FolderInfo) -> None:
+        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), FolderSettings())
+        runtime = FolderRuntime(place, self._shared, self._tasks)
+        one.runtime, one.reason = runtime, ""
+        runtime.start()
+        opening = self._tasks.create_task(self._attend(one, runtime))
+        ready = self._tasks.create_task(runtime.driver.ready())
+        # A disk that hangs holds up its own folder: it goes on being opened while the others are.
+        await asyncio.wait([ready, opening], timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _attend(self, one: _Kept, runtime: FolderRuntime) -> None:
+        """From its start until the folder's thread ends."""
+        await runtime.driver.ready()
+        if runtime.driver.running and one.runtime is runtime:
+            if not one.kept.begun:
+                await self._note_begun(one)
+            info = self._reading().folders.get(runtime.place.folder)
+            self._router.add(runtime.place.folder, runtime.driver, frozenset(info.members if info is not None else ()))
+        await runtime.driver.ended()
+        if one.runtime is runtime:
+            one.runtime = None
+            self._router.remove(runtime.place.folder)
+            await self._failed(one, runtime)
+
+    async def _failed(self, one: _Kept, runtime: FolderRuntime) -> None:
+        failure = runtime.driver.failure
+        await runtime.stop()
+        if isinstance(failure, OperatorError):
+            self._retry_later(RETRY_S)
+        else:
+            one.failed = True
+        reason = str(failure) if isinstance(failure, ReplicadError) else f"a bug in replicad: {failure!r}"
+        if one.failed:
+            log.error("folder %s has stopped: %s", one.kept.name, reason, exc_info=failure)
+        if reason != one.reason:
+            one.reason = reason
+            self._event(one.kept.name, f"the folder has stopped: {reason}")
+
+    async def _stop(self, one: _Kept) -> None:
+        runtime, one.runtime, one.shot = one.runtime, None, None
+        if runtime is None:
+            return
+        self._router.remove(runtime.place.folder)
+        if not await runtime.stop():
+            self._event(one.kept.name, "the folder's thread did not end in time: its disk may hang")
+
+    def _role(self, kept: KeptFolder, info: FolderInfo) -> Role:
+        """How this member begins; what it began as before is kept in its catalog and counts more."""
+        own = info.members[self._shared.own]
+        alone = len(info.members) == 1
+        founding = info.founded is None or bytes.fromhex(self._shared.own) in info.founded.founders
+        if alone or (own.how in (CREATED, DECLARED) and founding and not kept.begun):
+            return Role.FOUNDER
+        # Also where a catalog was lost (rule 11): it ran here before, and the others know more.
+        return Role.MERGER if kept.merge else Role.JOINER
+
+    async def _note_begun(self, one: _Kept) -> None:
+        one.kept = KeptFolder(one.kept.name, one.kept.path, one.kept.declared, one.kept.merge, begun=True)
+        kept = [other if other.name != one.kept.name else one.kept for other in read_kept(self._shared.home)]
+        await asyncio.to_thread(write_kept, self._shared.home, kept)

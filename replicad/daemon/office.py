@@ -1,0 +1,188 @@
+"""Operations in the running daemon (ops.office.Office), and what its API says of its health."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from replicad import __version__
+from replicad.config.settings import Settings
+from replicad.core.effects import Effect
+from replicad.core.ids import FolderId, MemberId
+from replicad.daemon.clock import wall_ms
+from replicad.daemon.member import MemberAtWork
+from replicad.daemon.waiting import wait
+from replicad.errors import OperatorError, TimeOutError
+from replicad.net.addresses import Address
+from replicad.net.identity import Identity
+from replicad.ops.home import Group
+from replicad.ops.keeper import Keeper
+from replicad.ops.office import remove_catalog
+from replicad.ops.requests import Wait
+from replicad.ops.status import MemberRow, Snapshot, status_json
+
+STARTING = "the daemon is starting: try again"
+START_S = 30.0
+"""For an operation that comes while the daemon is starting."""
+
+T = TypeVar("T")
+
+
+class DaemonOffice:
+    """`member` is there once the home belongs to a group."""
+
+    def __init__(self, settings: Settings, identity: Identity, group: Group | None) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._group = group
+        self._member: MemberAtWork | None = None
+        self._used = asyncio.Event()
+        self._began = time.monotonic()
+        self.entered = asyncio.Event()
+        """The home belongs to a group."""
+        if group is not None:
+            self.entered.set()
+
+    @property
+    def home(self) -> Path:
+        return self._settings.member.home
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    def group(self) -> Group | None:
+        return self._group
+
+    def now_ms(self) -> int:
+        return wall_ms()
+
+    def use(self, settings: Settings, member: MemberAtWork) -> None:
+        """The member that is about to run."""
+        self._settings = settings
+        self._member = member
+        self._used.set()
+
+    # -- ops.office.Office
+
+    async def enter(self, group: Group) -> None:
+        self._group = group
+        self.entered.set()
+
+    async def look(self, function: Callable[[Keeper], T]) -> T:
+        member = await self._running()
+        return await member.keeper.call(function)
+
+    async def act(self, function: Callable[[Keeper, int], tuple[T, Sequence[Effect]]]) -> T:
+        member = await self._running()
+        return await member.keeper.act(function)
+
+    async def addresses(self) -> tuple[Address, ...]:
+        return await (await self._running()).addresses()
+
+    async def kept_changed(self) -> None:
+        await (await self._running()).reconcile()
+
+    async def discard(self, folder: FolderId) -> None:
+        await asyncio.to_thread(remove_catalog, self.home, folder)
+
+    async def drain(self, name: str, *, everyone: bool, timeout_s: float) -> None:
+        member = await self._running()
+        runtime = member.folders.running().get(name)
+        if runtime is None:
+            raise OperatorError(f"the folder {name} does not run, so it cannot be drained: see `replicad status`")
+        others = self._members_of(member, runtime.place.folder) - {self._identity.member_id}
+        if not others:
+            return
+        request = Wait(name, None if everyone else 2, timeout_s)
+        result = await self._wait(member, request)
+        if not result["done"]:
+            raise TimeOutError(f"not everything has been replicated: {result['text']}; --now does not wait for it")
+
+    async def wait(self, request: Wait) -> dict[str, Any]:
+        return await self._wait(await self._running(), request)
+
+    # -- ops.api.Health
+
+    def not_ready(self) -> str:
+        if self._group is None:
+            return "this home belongs to no group yet"
+        if self._member is None or not self._member.started.is_set():
+            return STARTING
+        return self._member.folders.not_ready()
+
+    async def status(self) -> dict[str, Any]:
+        group = self._group
+        member = self._member if self._member is not None and self._member.started.is_set() else None
+        replica = await member.keeper.call(lambda keeper: keeper.hierarchy.replica) if member is not None else None
+        return status_json(
+            Snapshot(
+                member=self._identity.member_id,
+                name=member.name if member is not None else self._settings.member.name,
+                version=__version__,
+                replica=replica,
+                uptime_s=time.monotonic() - self._began,
+                addresses=[str(address) for address in member.network.addresses] if member is not None else [],
+                group=(group.group_id.hex(), group.name) if group is not None else None,
+                members=self._member_rows(member) if member is not None else [],
+                folders=await member.folders.rows() if member is not None else [],
+            )
+        )
+
+    # -- inside
+
+    def _member_rows(self, member: MemberAtWork) -> list[MemberRow]:
+        rows = []
+        for other, known in member.book.others().items():
+            link = member.network.link(other)
+            state = member.network.dial_state(other)
+            seen_ms = wall_ms() if link is not None else member.last_seen_ms(other)
+            # Who dialed in came from a port that leads nowhere: what it publishes is more use.
+            dialed = link is not None and link.info.dialed
+            address = link.info.address if link is not None and dialed else next(iter(known.addresses), None)
+            rows.append(
+                MemberRow(
+                    other,
+                    known.name,
+                    connected=link is not None,
+                    address=address,
+                    rtt_ms=link.rtt_ms if link is not None else None,
+                    last_seen_ms=seen_ms,
+                    error=state.error if state is not None and link is None else "",
+                )
+            )
+        return rows
+
+    async def _running(self) -> MemberAtWork:
+        """The member, once it is up; OperatorError where there is none."""
+        if self._group is None:
+            raise OperatorError(f"{self.home} belongs to no group yet: use `replicad init` or `replicad join`")
+        try:
+            async with asyncio.timeout(START_S):
+                await self._used.wait()
+                assert self._member is not None
+                await self._member.started.wait()
+        except TimeoutError as error:
+            raise OperatorError(STARTING) from error
+        return self._member
+
+    async def _wait(self, member: MemberAtWork, request: Wait) -> dict[str, Any]:
+        return await wait(
+            request,
+            member.folders.names,
+            member.folders.running,
+            lambda folder: self._members_of(member, folder),
+            member.book.name_of,
+        )
+
+    def _members_of(self, member: MemberAtWork, folder: FolderId) -> frozenset[MemberId]:
+        info = member.book.reading.folders.get(folder)
+        return frozenset(info.members) if info is not None else frozenset()
