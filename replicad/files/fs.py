@@ -115,4 +115,10 @@ class FileSystem(Protocol):
     def free_bytes(self) -> int:
         """What an ordinary process may still allocate."""
 
+    def filesystem_uuid(self) -> bytes | None:
+        """The UUID of the filesystem in which the root lies; None where the system does not tell."""
+
+    def supports_exchange(self, directory: bytes = b".replicad") -> bool:
+        """Whether `exchange` works here: tried with two files in `directory`, gone again when it returns."""
+
     def close(self) -> None: ...

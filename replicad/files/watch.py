@@ -35,12 +35,10 @@ from watchdog.observers.inotify_c import (
 )
 
 from replicad.files.changes import Change, Marker, Overflow, Unwatchable, Watched
-from replicad.files.paths import PRIVATE
 from replicad.files.real_fs import RealFileSystem
+from replicad.files.root_marker import FENCE
 from replicad.files.watch_nodes import WatchNodes
 from replicad.files.watch_places import WatchPlaces
-
-FENCE = PRIVATE + b"/fence"
 
 _CALLBACK = CallbackId(0)
 _MASK = Mask(

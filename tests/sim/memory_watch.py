@@ -7,11 +7,9 @@ import errno
 from collections.abc import Callable
 
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, Unwatchable, Watched
-from replicad.files.paths import PRIVATE
+from replicad.files.root_marker import FENCE
 from tests.sim.memory_fs import MemoryFileSystem
 from tests.sim.memory_tree import Node
-
-FENCE = PRIVATE + b"/fence"
 
 
 class MemoryWatch:
