@@ -109,7 +109,8 @@ def log_ahead(path: Path, connection: sqlite3.Connection) -> None:
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection of the calling thread that cannot write, inside a transaction: one snapshot. Raises CatalogError."""
     with converted(path):
-        connection = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, own_thread=True)
+        # Used by one thread at a time, but not always the same one: SQLite itself is built to serialise that.
+        connection = _connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("BEGIN")
     return connection

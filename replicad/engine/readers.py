@@ -30,9 +30,9 @@ class Readers:
         self._closed = False
 
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """For the calling thread until it is given back. Raises CatalogError."""
-        born, reader = self._take()
+    def reader(self, *, fresh: bool = False) -> Iterator[Reader]:
+        """For the calling thread until it is given back; `fresh`: of this very moment. Raises CatalogError."""
+        born, reader = self._take(fresh)
         try:
             yield reader
         except BaseException:
@@ -59,11 +59,11 @@ class Readers:
         for _, reader in idle:
             reader.close()
 
-    def _take(self) -> tuple[float, Reader]:
+    def _take(self, fresh: bool) -> tuple[float, Reader]:
         with self._lock:
             if self._closed:
                 raise CatalogError("the folder is being closed")
-            while self._idle:
+            while self._idle and not fresh:
                 born, reader = self._idle.pop()
                 if _is_young(born):
                     return born, reader

@@ -73,8 +73,12 @@ class FolderContent:
             return None  # gone or unreadable: the folder's own scan lists it with its reason
 
     def _find(self, uid: Uid, digest: bytes) -> tuple[Node, bytes] | None:
+        """What a snapshot that is not quite new does not show may be there by now: a change is asked for at once."""
+        return self._look_up(uid, digest, fresh=False) or self._look_up(uid, digest, fresh=True)
+
+    def _look_up(self, uid: Uid, digest: bytes, *, fresh: bool) -> tuple[Node, bytes] | None:
         try:
-            with self._readers.reader() as reader:
+            with self._readers.reader(fresh=fresh) as reader:
                 state = reader.object(uid)
                 if state is None or state.record.kind != FILE or state.node is None:
                     return None
