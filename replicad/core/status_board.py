@@ -12,7 +12,7 @@ from itertools import pairwise
 import msgspec
 
 from replicad.core.cnset import CNSet
-from replicad.core.ids import MEMBER_ID_CHARACTERS, REPLICA_MAX, MemberId
+from replicad.core.ids import COUNTER_MAX, MEMBER_ID_CHARACTERS, REPLICA_MAX, MemberId
 from replicad.core.messages import MEMBERS_MAX, MemberStatus, set_of
 from replicad.errors import ProtocolError
 
@@ -72,7 +72,8 @@ def open_status(status: MemberStatus, *, direct: bool, received_ms: int) -> Know
     """Validate; raises ProtocolError."""
     if len(status.member) * 2 != MEMBER_ID_CHARACTERS or len(status.digest) not in (0, 16):
         raise ProtocolError("a status has a malformed member or digest")
-    if not 0 < status.replica <= REPLICA_MAX or min(status.session, status.serial, status.head) < 0:
+    numbers = (status.session, status.serial, status.head, status.pending_files, status.pending_bytes, status.time_ms)
+    if not 0 < status.replica <= REPLICA_MAX or min(numbers) < 0 or max(numbers) > COUNTER_MAX:
         raise ProtocolError("a status has malformed numbers")
     if len(status.connected) > MEMBERS_MAX or not 0 <= status.state <= 5:
         raise ProtocolError("a status is out of its limits")

@@ -40,11 +40,12 @@ from replicad.core.messages import (
 from replicad.core.outbox import Mark, Push
 from replicad.core.records import Record
 from replicad.core.settling import Settling
-from replicad.core.status_board import Known, StatusBoard, open_status, shortened, widened
+from replicad.core.status_board import Known, StatusBoard, open_status, shortened
 from replicad.engine.exchange_intake import Absorb, Intake
 from replicad.engine.exchange_link import CHANNELS, Link, OwnState, UidsAsked
 from replicad.engine.exchange_memory import Memory
-from replicad.engine.exchange_pages import Pager, shown_set
+from replicad.engine.exchange_pages import Pager
+from replicad.engine.exchange_status import Speaker, said, shown_set
 from replicad.errors import ProtocolError
 
 UID_ANSWER_MAX_MS = 30_000
@@ -57,8 +58,8 @@ class Exchange:
     """Of one catalog. `kind` is HIERARCHY or CONTENT.
 
     `may_send(peer)`: whether its records are taken; `may_receive(peer)`: whether it is served. `draw` gives numbers in
-    [0, 1). `serves`: as in OwnState, for the questions that every commit asks (None: `own_state` is asked, and should be
-    cheap then). The constructor makes one commit (the session's number).
+    [0, 1). `serves`: as in OwnState, for the questions that every commit asks (None: `own_state` is asked, and should
+    be cheap then). The constructor makes one commit (the session's number).
     """
 
     def __init__(
@@ -77,7 +78,6 @@ class Exchange:
         serves: Callable[[], bool] | None = None,
     ) -> None:
         self._catalog = catalog
-        self._own = own
         self._channel = CHANNELS[kind]
         self._own_state = own_state
         self._serves = serves or (lambda: own_state().serves)
@@ -91,12 +91,11 @@ class Exchange:
         self._mark = Mark(catalog.head, catalog.known)
         self._memory = Memory(catalog, self._board, now_ms)
         self._correlation = int(draw() * 2**31) << 31
-        self._serial = 0
         self._uid_turns: dict[Uid, int] = {}
         self._late: list[Effect] = []
         self._intake = Intake(catalog, absorb, self._memory, self._settling)
         self._put_back: ReplicaId | None = None
-        self._session = self._memory.begin_session(now_ms)
+        self._speaker = Speaker(catalog, own, own_state, self._memory.begin_session(now_ms))
         self._memory.recall(self._settling, now_ms)
 
     # -- what the replica calls
@@ -153,9 +152,10 @@ class Exchange:
     def synchronize(self, now_ms: int) -> list[Effect]:
         """REQUIREMENTS P16: ask everyone for its status, tell everyone ours, make every backfill entry due."""
         self._backfill.expire(now_ms)
-        out: list[Effect] = [Send(peer, self._status_request()) for peer in self._links]
+        out: list[Effect] = []
         for peer in self._links:
-            self._send_status(peer, self._next_correlation(), self._own_status(now_ms), now_ms, out)
+            self._request_status(peer, out)
+            self._send_status(peer, self._next_correlation(), self._speaker.status(self._links, now_ms), now_ms, out)
         self._advance(now_ms, out)
         return out
 
@@ -219,12 +219,12 @@ class Exchange:
         if peer in self._links:
             self._link_down(peer, now_ms)
         self._links[peer] = Link()
-        self._memory.meet(peer)
+        self._memory.meet(peer, now_ms)
         self._intake.meet(peer)
         self._backfill.met(peer)
         self._board.link_up(peer, now_ms)
         self._board.mark(now_ms)
-        out.append(Send(peer, self._status_request()))
+        self._request_status(peer, out)
 
     def _link_down(self, peer: MemberId, now_ms: int) -> None:
         if self._links.pop(peer, None) is None:
@@ -253,7 +253,7 @@ class Exchange:
                 known = set_of(message.known)
                 self._links[peer].speaks_for(message.replica)
                 self._shown(peer, known, now_ms, out)
-                self._send_status(peer, message.correlation, self._own_status(now_ms), now_ms, out)
+                self._send_status(peer, message.correlation, self._speaker.status(self._links, now_ms), now_ms, out)
             case Status():
                 self._status(peer, message, now_ms, out)
             case _:
@@ -442,55 +442,25 @@ class Exchange:
         due = self._board.due(now_ms)
         if not due:
             return
-        own = self._own_status(now_ms)
+        own = self._speaker.status(self._links, now_ms)
         for peer, period_over in due:
-            if period_over or self._links[peer].said != _said(own) or self._board.has_to_relay(peer):
+            if period_over or self._links[peer].said != said(own) or self._board.has_to_relay(peer):
                 self._send_status(peer, self._next_correlation(), own, now_ms, out)
             else:
                 self._board.nothing_new(peer)
 
     def _send_status(self, peer: MemberId, correlation: int, own: MemberStatus, now_ms: int, out: list[Effect]) -> None:
-        if not self._may_receive(peer):
-            return
-        out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer))))
-        self._links[peer].said = _said(own)
+        if self._may_receive(peer):
+            out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer))))
+            self._links[peer].said = said(own)
         self._board.sent(peer, now_ms)
 
-    def _own_status(self, now_ms: int) -> MemberStatus:
-        catalog, state = self._catalog, self._own_state()
-        known = shown_set(catalog.known, state.serves)
-        whole = known == catalog.known
-        self._serial += 1
-        return MemberStatus(
-            member=bytes.fromhex(self._own),
-            session=self._session,
-            serial=self._serial,
-            replica=catalog.replica,
-            head=catalog.head if whole else 0,
-            known=known.encode(),
-            missing=widened(state.missing).encode(),
-            not_wanted=widened(state.not_wanted).encode(),
-            purged=state.purged.encode(),
-            digest=catalog.digest.to_bytes(16, "big") if whole else b"",
-            state=state.state,
-            complete=state.complete,
-            scanned=state.scanned,
-            pending_files=state.pending_files,
-            pending_bytes=state.pending_bytes,
-            oldest_ms=state.oldest_ms,
-            time_ms=now_ms,
-            connected=[bytes.fromhex(peer) for peer in sorted(self._links)],
-        )
-
-    def _status_request(self) -> StatusRequest:
-        known = shown_set(self._catalog.known, self._serves())
-        return StatusRequest(correlation=self._next_correlation(), replica=self._catalog.replica, known=known.encode())
+    def _request_status(self, peer: MemberId, out: list[Effect]) -> None:
+        if self._may_receive(peer):
+            known = shown_set(self._catalog.known, self._serves()).encode()
+            request = StatusRequest(correlation=self._next_correlation(), replica=self._catalog.replica, known=known)
+            out.append(Send(peer, request))
 
     def _next_correlation(self) -> int:
         self._correlation += 1
         return self._correlation
-
-
-def _said(own: MemberStatus) -> MemberStatus:
-    """A status without what differs from one to the next though nothing has happened."""
-    return msgspec.structs.replace(own, serial=0, time_ms=0, oldest_ms=None, head=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from replicad.core.cnset import EMPTY, CNSet
-from replicad.core.ids import ReplicaId, Uid
+from replicad.core.ids import REPLICA_MAX, ReplicaId, Uid
 from replicad.core.messages import (
     CONTENT,
     HIERARCHY,
@@ -95,7 +95,9 @@ class Link:
     _replicas: set[ReplicaId] = field(default_factory=set)
 
     def speaks_for(self, replica: ReplicaId) -> None:
-        """The peer names `replica` as its own; raises ProtocolError where it does so too often."""
+        """The peer names `replica` as its own; raises ProtocolError where it is none, or changes too often."""
+        if not 0 < replica <= REPLICA_MAX:
+            raise ProtocolError("a malformed replica id")
         self._replicas.add(replica)
         if len(self._replicas) > REPLICAS_PER_LINK_MAX:
             raise ProtocolError("a peer changes its replica id again and again")

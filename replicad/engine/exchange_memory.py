@@ -55,10 +55,11 @@ class Memory:
 
     # -- rows
 
-    def meet(self, peer: MemberId) -> None:
+    def meet(self, peer: MemberId, now_ms: int) -> None:
         self._rows[peer] = {row.replica: Row(row.position, row.head) for row in self._catalog.series(peer)}
         if self._catalog.peer(peer) is None:
-            self._members_waiting[peer] = None
+            # Before any row of it: `recall` finds the series of the peers that are listed.
+            self._catalog.commit(None, [SetPeer(Peer(peer))], now_ms=now_ms)
 
     def part(self, peer: MemberId, now_ms: int) -> None:
         """The link is gone."""

@@ -6,21 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from replicad.catalog.pages import PageRows
 from replicad.catalog.store import Catalog
-from replicad.core.cnset import EMPTY, CNSet
-from replicad.core.messages import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, WireRecord, seal
+from replicad.core.cnset import CNSet
+from replicad.core.messages import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, WireRecord, seal, unseal
 from replicad.core.outbox import Push
 from replicad.core.records import Record
 from replicad.core.settling import Settling
-from replicad.core.status_board import shortened
 from replicad.engine.exchange_link import AnswerType, PushType
 
 PAGE_SET_INTERVALS_MAX = 100_000
 """Of S: at most 2 MB, so that a page stays within a message. A catalog with more holes is far from complete."""
-
-
-def shown_set(known: CNSet, serves: bool) -> CNSet:
-    """What a status or status request shows of `known`: it may understate (section 5)."""
-    return shortened(known) if serves else EMPTY
 
 
 class Pager:
@@ -83,4 +77,8 @@ class Pager:
         )
 
     def _all_settled(self, wires: Sequence[WireRecord]) -> bool:
-        return all(self._settling.settled(wire.uid) for wire in wires)
+        return all(self._settling.settled(wire.uid) or self._own_alone(wire) for wire in wires)
+
+    def _own_alone(self, wire: WireRecord) -> bool:
+        """What this member itself changed lay in nobody's series, though the object's other register may have (S24)."""
+        return all(cn.replica == self._catalog.replica for cn in unseal(wire).cns())

@@ -12,11 +12,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
+import pytest
 
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog
+from replicad.core import outbox
 from replicad.core.backfill import Profile
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
@@ -47,11 +50,14 @@ from replicad.core.records import (
     vector_after,
 )
 from replicad.core.view import ObjectState
+from replicad.engine import exchange
 from replicad.engine.exchange import Exchange
 from replicad.engine.exchange_link import OwnState
 
+M = TypeVar("M", bound=Message)
 START_MS = 1_000_000
 FOLDER = bytes(16)
+PROMPT = Profile(gap_delay_ms=50, jitter=0.0)
 PAGES = (ContentChange, ContentBackfill, HierarchyChange, HierarchyBackfill)
 
 
@@ -394,3 +400,37 @@ class Group:
             assert other.known == first.known
             assert other.records() == first.records()
             assert other.catalog.digest == first.catalog.digest
+
+
+# -- short ways
+
+
+def small_pages(monkeypatch: pytest.MonkeyPatch, records: int, waiting: int = outbox.WAITING_MAX) -> None:
+    """So that few changes make many pages; at most `waiting` are pushed."""
+    monkeypatch.setattr(exchange, "PAGE_RECORDS_MAX", records)
+    monkeypatch.setattr(outbox, "WAITING_MAX", waiting)
+
+
+def pair(profile: Profile | None = None) -> tuple[Group, Member, Member]:
+    """Two members that have met."""
+    group = Group("AB", profile=profile)
+    group.connect_all()
+    group.run(5_000)
+    return group, group["A"], group["B"]
+
+
+def messages(group: Group, kind: type[M], source: str | None = None, target: str | None = None) -> list[M]:
+    """Those sent, in their order."""
+    return [
+        message
+        for _, sender, receiver, message in group.log
+        if isinstance(message, kind) and source in (None, sender) and target in (None, receiver)
+    ]
+
+
+def fill(member: Member, count: int) -> list[Uid]:
+    """So many objects in one commit."""
+    draft = Draft(member.catalog)
+    uids = [member.add_object(draft, f"{member.name}{index}", index) for index in range(count)]
+    member.commit(draft)
+    return uids
