@@ -229,5 +229,6 @@ async def _read(body: aiohttp.StreamReader) -> bytes:
     try:
         async with asyncio.timeout(SILENCE_S):
             return await body.readany()
-    except web.RequestPayloadError as error:
+    except (web.RequestPayloadError, RuntimeError) as error:
+        # RuntimeError: how aiohttp says that the connection was closed before the read began.
         raise UnreachableError("the answer was cut short") from error

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import msgspec
 
+from replicad.core.manifest import PAGE_DIGEST_BYTES
 from replicad.errors import ProtocolError
 
 FILES, MANIFEST, RANGES = "files", "manifest", "ranges"
@@ -41,6 +42,7 @@ LAST, MORE, GONE = 0, 1, 2
 
 _Folder = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Uid = Annotated[bytes, msgspec.Meta(min_length=16, max_length=20)]
+_PageDigest = Annotated[bytes, msgspec.Meta(min_length=PAGE_DIGEST_BYTES, max_length=PAGE_DIGEST_BYTES)]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Length = Annotated[int, msgspec.Meta(ge=0, le=FILE_BYTES_MAX)]
 
@@ -62,7 +64,7 @@ class ManifestRequest(msgspec.Struct, frozen=True, array_like=True):
     folder: _Folder
     uid: _Uid
     digest: _Digest
-    pages: Annotated[list[_Digest], msgspec.Meta(max_length=PAGES_MAX)]
+    pages: Annotated[list[_PageDigest], msgspec.Meta(max_length=PAGES_MAX)]
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):

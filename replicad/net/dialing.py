@@ -114,7 +114,12 @@ class Dialer:
             with as_peer_errors():
                 await self._hear_reason(address, error)
                 raise
-        return Connection(socket, str(address), session.close), address
+
+        async def hang_up() -> None:
+            await session.close()
+            await socket.close()  # has nothing to write to any more: it only lets go of the transport
+
+        return Connection(socket, str(address), hang_up), address
 
     async def _hear_reason(self, address: Address, error: BaseException) -> None:
         """TLS says only "no": where it was our certificate that was refused, ask once without it, and raise Refused."""
