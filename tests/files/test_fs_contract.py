@@ -103,6 +103,24 @@ def test_i11_a_symlinked_parent_leads_nowhere(world: World, fs: FileSystem, targ
     assert world.read(b"d/f") == b"1"
 
 
+def test_i11_a_symlink_higher_up_leads_nowhere_either(world: World, fs: FileSystem) -> None:
+    world.make_dirs(b"d/e")
+    world.write(b"d/e/f", b"1")
+    fs.make_symlink(b"link", b"d")
+    assert fs.stat(b"link/e/f") is None
+    calls: list[Callable[[], object]] = [
+        lambda: fs.list_dir(b"link/e"),
+        lambda: fs.create(b"link/e/new"),
+        lambda: fs.rename(b"link/e/f", b"new"),
+        lambda: fs.unlink(b"link/e/f"),
+        lambda: fs.open_read(b"link/e/f"),
+    ]
+    for call in calls:
+        with raises(errno.ENOTDIR):
+            call()
+    assert names(fs, b"d/e") == [b"f"]
+
+
 def test_a_file_is_no_parent(world: World, fs: FileSystem) -> None:
     world.write(b"f", b"")
     assert fs.stat(b"f/x") is None

@@ -212,6 +212,20 @@ def test_an_overflow_of_the_kernels_queue_is_told_and_nothing_is_lost(root: Path
     assert threading.active_count() == 1
 
 
+def test_an_overflow_is_told_before_anything_that_came_after_it(root: Path, fs: RealFileSystem) -> None:
+    told: queue.SimpleQueue[Change] = queue.SimpleQueue()
+    watch = Watcher(fs, told.put)
+    assert watch.watch_fence()
+    list(walk_and_watch(watch, fs, b""))
+    watch.take_overflow(watch._generation)
+    fs.create(b".replicad/fence/m").close()
+    (root / "f").touch()
+    assert told.get(timeout=WITHIN_S) == Overflow()
+    assert told.get(timeout=WITHIN_S) == Marker(b"m")
+    assert not watch.is_watched(b"")
+    watch.close()
+
+
 def test_directories_below_any_depth_are_watched(fs: RealFileSystem, follower: Follower) -> None:
     path = b""
     for _ in range(30):

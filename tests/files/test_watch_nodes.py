@@ -180,6 +180,26 @@ def test_the_model_does_what_it_is_for() -> None:
     assert all(count > 20 for count in seen.values()), seen
 
 
+def test_a_child_is_not_taken_for_that_of_the_directory_which_was_at_the_path_before() -> None:
+    """A walk has listed `a` when it is exchanged with `c`, of which no event has been delivered: `a/b` is `c`'s by now,
+    and `a`'s own is at `c/b`."""
+    disk = Disk(random.Random(1))
+    disk.users_active = False
+    one, other = disk.make(disk.root, b"a"), disk.make(disk.root, b"c")
+    for each in (one, other):
+        disk.make(each, b"b").files[b"f"] = 1
+    follower = Follower(disk)
+    follower.walk(b"")
+    new = disk.make(disk.make(one, b"new"), b"b")
+    walk = walk_and_watch(follower, cast(FileSystem, disk), b"a")
+    assert next(walk).path == b"a"
+    disk.exchange(one, other)
+    list(walk)
+    new.files[b"f"] = 1
+    follower.settle()
+    check(follower, disk, 0)
+
+
 # Single decisions.
 
 

@@ -95,12 +95,15 @@ class Disk:
 
     def _make(self, locked: tuple[Dir, ...]) -> None:
         parent, name = self._any(locked), self.random.choice(NAMES)
-        if parent in locked or name in parent.dirs or len(self.root.downward()) > 12:
-            return
+        if parent not in locked and name not in parent.dirs and len(self.root.downward()) <= 12:
+            self.make(parent, name)
+
+    def make(self, parent: Dir, name: bytes) -> Dir:
         self._uid_last += 1
         inode = heapq.heappop(self._free) if self._free else self._uid_last
-        parent.dirs[name] = Dir(self._uid_last, inode, parent, name)
+        made = parent.dirs[name] = Dir(self._uid_last, inode, parent, name)
         self._tell(parent, CREATED | IS_DIRECTORY, 0, name)
+        return made
 
     def _remove(self, locked: tuple[Dir, ...]) -> None:
         directory = self._any(locked)
@@ -134,8 +137,12 @@ class Disk:
         one, other = self._any(locked), self._any(locked)
         if one in other.upward() or other in one.upward() or one.parent is None or other.parent is None:
             return
-        if one.parent in locked or other.parent in locked:
-            return
+        if one.parent not in locked and other.parent not in locked:
+            self.exchange(one, other, locked)
+
+    def exchange(self, one: Dir, other: Dir, locked: tuple[Dir, ...] = ()) -> None:
+        assert one.parent is not None
+        assert other.parent is not None
         places = (one.parent, one.name), (other.parent, other.name)
         (one.parent, one.name), (other.parent, other.name) = places[1], places[0]
         for each in (one, other):
