@@ -80,7 +80,7 @@ class Moves:
     def search(self, directory: bytes, wanted: Node) -> list[tuple[bytes, Stat]]:
         """The way from a directory down to the entry of `wanted`, which is its last; empty where it is not found.
 
-        Only through directories for which no node stands. Raises OSError.
+        Raises OSError.
         """
         waiting: list[list[tuple[bytes, Stat]]] = [[]]
         seen = 0
@@ -92,9 +92,13 @@ class Moves:
                     continue
                 if self._is(wanted, stat, _path_of(directory, [*way, (name, stat)])):
                     return [*way, (name, stat)]
-                if stat.kind == DIRECTORY and not self._draft.node_by_inode(stat.inode):
+                if stat.kind == DIRECTORY:
                     waiting.append([*way, (name, stat)])
         return []
+
+    def node_of(self, seen: Seen, path: bytes) -> Node | None:
+        """The node of a directory that was found at `path`, wherever its place is."""
+        return next((node for node in self._draft.node_by_inode(seen.inode) if self._is(node, seen, path)), None)
 
     def _candidates(self, seen: Seen, place: Place) -> Iterator[Node]:
         """Nodes elsewhere whose entry this may be: they are not at their own places any more."""

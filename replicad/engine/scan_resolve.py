@@ -222,9 +222,9 @@ class Resolver:
         return changed
 
     def _replace_one(self, one: _Open, node: Node, stat: Stat) -> bool:
-        way = self._moves.search(one.path, node)
-        if way:
-            self._step.take(self._wrapped(one, stat, node, way), one.why)
+        changes = self._wrapped(one, stat, node, self._moves.search(one.path, node))
+        if changes:
+            self._step.take(changes, one.why)
         elif one.sight is Sight.REPLACED:
             self._step.take([Edited(node.id, stat)], one.why)
         else:
@@ -233,12 +233,24 @@ class Resolver:
         return True
 
     def _wrapped(self, one: _Open, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
-        """The new directory, those in it on the way down, and the old entry as their last."""
+        """The new directory, what is in it on the way down (new, or moved there as well), and the old entry as their
+        last; nothing where it was not found."""
+        if not way:
+            return []
         at = self._draft.new_node_id()
         changes: list[LocalChange] = [Appeared(at, *one.place, stat)]
+        path = one.path
         for name, between in way[:-1]:
-            parent, at = at, self._draft.new_node_id()
-            changes.append(Appeared(at, parent, name, between))
+            parent, path = at, join(path, name)
+            known = self._moves.node_of(between, path)
+            if known is not None:
+                if self._is_beneath(one.place[0], known.id, {}):
+                    return []
+                at = known.id
+                changes.append(Moved(at, parent, name, between))
+            else:
+                at = self._draft.new_node_id()
+                changes.append(Appeared(at, parent, name, between))
         name, last = way[-1]
         return [*changes, Moved(node.id, at, name, last)]
 
