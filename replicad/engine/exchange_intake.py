@@ -51,7 +51,8 @@ class Intake:
         row = self._memory.row(peer, page.replica)
         taken = take(row, page.begin, page.end, page.head, shown is not None)
         cns = CNSet.of(cn for record in records for cn in record.cns())
-        self._store(peer, page, records, cns.union(shown) if taken.learn and shown is not None else cns, taken, now_ms)
+        learned = cns.union(shown) if taken.learn and shown is not None else cns
+        self._store(peer, page, records, learned, taken, now_ms)
         self._settle(peer, page, records, cns.minus(before), offers.union(shown or EMPTY), now_ms)
         if shown is not None and taken.learn:
             self._settling.completed(peer, page.replica, page.head, shown)

@@ -11,6 +11,7 @@ from replicad.core.effects import Received
 from replicad.core.ids import Cn
 from replicad.core.messages import (
     BackfillRequest,
+    ContentChange,
     Status,
 )
 from tests.engine.exchange_net import PROMPT, Group, fill, messages, pair
@@ -166,17 +167,19 @@ def test_before_a_founders_first_scan_ends_nothing_is_served_or_shown_and_all_is
 
 def test_a_status_that_shows_a_part_covers_nothing_and_proves_no_fault() -> None:
     group, a, b = pair()
-    fill(a, 3)
+    a.create("x")
     group.run(5_000)
     last = messages(group, Status, "A", "B")[-1]
-    assert isinstance(last, Status)
-    part = msgspec.structs.replace(last.own, serial=10_000, head=9_999, known=[[a.replica, 1, 1]], digest=b"")
+    group.drop = lambda source, target, message: True
+    for name in ("lost", "lost too"):
+        a.create(name)
+    part = msgspec.structs.replace(last.own, serial=10_000, head=3, digest=b"")
     group.deliver("A", "B", msgspec.structs.replace(last, own=part))
-    assert b.reports == []
-    uid = a.create("later")
-    group.run(5_000)
-    assert b.held(uid) == a.held(uid)
+    a.create("later")
+    group.deliver("A", "B", messages(group, ContentChange, "A", "B")[-1])
     group.assert_honest()
+    assert b.reports == []
+    assert b.known.count() == 2
 
 
 def test_peers_that_have_installed_a_change_are_known_by_their_statuses() -> None:
