@@ -194,6 +194,8 @@ class FolderReplica:
                 out += self.exchange.handle(event, now_ms)
                 if isinstance(message, Status):
                     self.fetching.status_changed(peer)
+                if self.phase is Phase.LEARNING:
+                    self._learned(now_ms)
                 out += self._after_exchange(now_ms)
             case LinkUp() | LinkDown():
                 out += self.exchange.handle(event, now_ms)
