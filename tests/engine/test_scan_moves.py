@@ -1,0 +1,440 @@
+"""Moves, saves and links, as users and their programs make them; seen live, from one side, or only by a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from replicad.files.changes import Change, Dirty
+from tests.engine.scan_world import World
+
+
+def live(world: World) -> None:
+    """All hints have arrived."""
+    world.run()
+
+
+def stopped(world: World) -> None:
+    """No hint has: the daemon was down."""
+    world.scanner = world.new_scanner()
+    world.run()
+
+
+SEEN = [live, stopped]
+Seen = Callable[[World], None]
+
+
+def with_tree() -> World:
+    world = World()
+    world.mkdir(b"d")
+    world.mkdir(b"d/e")
+    for path in (b"d/x", b"d/e/y", b"f", b"g"):
+        world.write(path, b"content of " + path)
+    world.run()
+    return world
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_renamed_file_is_one_record_and_the_same_object(seen: Seen) -> None:
+    world = with_tree()
+    uid, before = world.uid(b"f"), world.written()
+    world.fs.user_rename(b"f", b"d/h")
+    world.tick()
+    seen(world)
+    assert world.uid(b"d/h") == uid
+    assert world.written() == before + 1
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_moved_directory_is_one_record_whatever_is_in_it(seen: Seen) -> None:
+    world = with_tree()
+    uids, before = [world.uid(path) for path in (b"d", b"d/x", b"d/e", b"d/e/y")], world.written()
+    world.mkdir(b"n")
+    world.fs.user_rename(b"d", b"n/m")
+    world.tick()
+    seen(world)
+    assert [world.uid(path) for path in (b"n/m", b"n/m/x", b"n/m/e", b"n/m/e/y")] == uids
+    assert world.written() == before + 2
+    world.assert_shown()
+
+
+def test_a_renamed_directory_is_not_listed() -> None:
+    world = with_tree()
+    listed: list[bytes] = []
+    world.fs.before_read = lambda method, paths: listed.extend(paths) if method in ("list_dir", "read_dir") else None
+    world.fs.user_rename(b"d", b"n")
+    world.tick()
+    world.run()
+    assert listed == []
+
+
+@pytest.mark.parametrize("known_side", [b"f", b"h"])
+def test_a_move_is_recognised_when_only_one_side_of_it_was_told(known_side: bytes) -> None:
+    world = with_tree()
+    uid = world.uid(b"f")
+    told: list[Change] = []
+    world.deliver = told.append
+    world.fs.user_rename(b"f", b"h")
+    world.tick()
+    for change in told:
+        if isinstance(change, Dirty) and change.name == known_side:
+            world.take_in(change)
+    while not world.scanner.idle:
+        world.step()
+    if known_side == b"f":  # where it went, the watch tells before the deletion is decided
+        assert world.scanner.unresolved
+        world.take_in(Dirty(b"", b"h"))
+    world.run()
+    assert world.uid(b"h") == uid
+    world.deliver = world.take_in
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_two_swapped_names_are_two_moves(seen: Seen) -> None:
+    world = with_tree()
+    one, other, before = world.uid(b"f"), world.uid(b"g"), world.written()
+    world.fs.user_rename(b"f", b"t")
+    world.fs.user_rename(b"g", b"f")
+    world.fs.user_rename(b"t", b"g")
+    world.tick()
+    seen(world)
+    assert (world.uid(b"g"), world.uid(b"f")) == (one, other)
+    assert world.written() == before + 2
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_swap_across_directories_and_kinds(seen: Seen) -> None:
+    world = with_tree()
+    one, other = world.uid(b"f"), world.uid(b"d/e")
+    world.fs.user_exchange(b"f", b"d/e")
+    world.tick()
+    seen(world)
+    assert (world.uid(b"d/e"), world.uid(b"f")) == (one, other)
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_chain_of_renames_ends_with_every_object_at_its_entry(seen: Seen) -> None:
+    world = World()
+    for name in (b"a", b"b", b"c"):
+        world.write(name, b"content of " + name)
+    world.run()
+    uids = [world.uid(name) for name in (b"a", b"b", b"c")]
+    for old, new in ((b"c", b"d"), (b"b", b"c"), (b"a", b"b")):
+        world.fs.user_rename(old, new)
+        world.tick()
+    seen(world)
+    assert [world.uid(name) for name in (b"b", b"c", b"d")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_s34_a_tracked_file_moved_over_another_is_that_file(seen: Seen) -> None:
+    world = with_tree()
+    uid, before = world.uid(b"f"), world.written()
+    world.fs.user_rename(b"f", b"g")
+    world.tick()
+    seen(world)
+    assert world.uid(b"g") == uid
+    assert world.written() == before + 2  # the move, and one that is gone
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_what_is_moved_out_of_a_directory_that_then_goes_does_not_go_with_it(seen: Seen) -> None:
+    world = with_tree()
+    uid = world.uid(b"d/e/y")
+    world.fs.user_rename(b"d/e/y", b"y")
+    world.fs.user_remove_tree(b"d")
+    world.tick()
+    seen(world)
+    assert world.uid(b"y") == uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_what_is_moved_into_the_directory_that_replaces_its_own_is_found_there(seen: Seen) -> None:
+    """`mv d/x n; rm -r d; mv n d`: the new d can be looked into only once it is known to be n."""
+    world = with_tree()
+    world.mkdir(b"n")
+    world.run()
+    uids = [world.uid(b"n"), world.uid(b"d/x")]
+    world.fs.user_rename(b"d/x", b"n/x")
+    world.fs.user_remove_tree(b"d")
+    world.fs.user_rename(b"n", b"d")
+    world.tick()
+    seen(world)
+    assert [world.uid(b"d"), world.uid(b"d/x")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_directory_wrapped_in_one_of_its_own_name_is_still_one_record(seen: Seen) -> None:
+    """`mkdir n; mv d n/d; mv n d`."""
+    world = with_tree()
+    uids, before = [world.uid(b"d"), world.uid(b"d/x")], world.written()
+    world.fs.user_mkdir(b"n")
+    world.fs.user_rename(b"d", b"n/d")
+    world.fs.user_rename(b"n", b"d")
+    world.tick()
+    seen(world)
+    assert [world.uid(b"d/d"), world.uid(b"d/d/x")] == uids
+    assert world.written() == before + 2
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_file_wrapped_in_a_directory_of_its_name_is_the_same_object(seen: Seen) -> None:
+    world = with_tree()
+    uid = world.uid(b"f")
+    world.fs.user_mkdir(b"n")
+    world.fs.user_rename(b"f", b"n/f")
+    world.fs.user_rename(b"n", b"f")
+    world.tick()
+    seen(world)
+    assert world.uid(b"f/f") == uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_directory_removed_and_made_again_is_the_same_object_with_the_same_files(seen: Seen) -> None:
+    world = with_tree()
+    uids = [world.uid(path) for path in (b"d", b"d/e", b"d/e/y")]
+    world.fs.user_remove_tree(b"d")
+    world.tick()
+    for path in (b"d", b"d/e"):
+        world.mkdir(path)
+    world.write(b"d/e/y", b"made again")
+    seen(world)
+    assert [world.uid(path) for path in (b"d", b"d/e", b"d/e/y")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_moved_file_that_was_then_written_to_is_moved_and_edited(seen: Seen) -> None:
+    world = with_tree()
+    uid = world.uid(b"f")
+    world.fs.user_rename(b"f", b"h")
+    world.write(b"h", b"and longer")
+    seen(world)
+    assert world.uid(b"h") == uid
+    world.assert_shown()
+
+
+# Saves.
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_an_editors_save_is_an_edit_of_what_stands_there(seen: Seen) -> None:
+    """A temporary file renamed over: sed -i, gedit, emacs."""
+    world = with_tree()
+    uid, before = world.uid(b"f"), world.written()
+    world.fs.user_save(b"f", b"saved")
+    world.tick()
+    seen(world)
+    assert world.uid(b"f") == uid
+    assert world.written() == before + 1
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_save_that_keeps_the_old_version_as_a_backup_is_an_edit_and_a_new_file(seen: Seen) -> None:
+    """vim with backup: the file is renamed away, a new one written. The object stays at its path."""
+    world = with_tree()
+    uid, before = world.uid(b"f"), world.written()
+    world.fs.user_rename(b"f", b"f~")
+    world.write(b"f", b"saved")
+    seen(world)
+    assert world.uid(b"f") == uid
+    assert world.uid(b"f~") != uid
+    assert world.written() == before + 2
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_save_over_an_older_backup_edits_both(seen: Seen) -> None:
+    world = with_tree()
+    world.write(b"f~", b"an older backup")
+    world.run()
+    uids = [world.uid(b"f"), world.uid(b"f~")]
+    world.fs.user_rename(b"f", b"f~")
+    world.write(b"f", b"saved")
+    seen(world)
+    assert [world.uid(b"f"), world.uid(b"f~")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_symlink_that_is_replaced_is_edited(seen: Seen) -> None:
+    world = with_tree()
+    world.fs.user_symlink(b"l", b"f")
+    world.tick()
+    world.run()
+    uid = world.uid(b"l")
+    world.fs.user_symlink(b"l~", b"g")
+    world.fs.user_rename(b"l~", b"l")
+    world.tick()
+    seen(world)
+    assert world.uid(b"l") == uid
+    world.assert_shown()
+
+
+# What only looks like a move.
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_hard_link_is_a_new_file(seen: Seen) -> None:
+    world = with_tree()
+    uid = world.uid(b"f")
+    world.fs.user_link(b"f", b"h")
+    world.tick()
+    seen(world)
+    assert world.uid(b"f") == uid
+    assert world.uid(b"h") != uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_hard_link_to_a_file_in_a_directory_that_moves_at_once_is_a_new_file(seen: Seen) -> None:
+    """Its old path is empty, and yet it has not left its directory."""
+    world = with_tree()
+    uid = world.uid(b"d/x")
+    world.fs.user_link(b"d/x", b"a")
+    world.fs.user_rename(b"d", b"n")
+    world.tick()
+    seen(world)
+    assert world.uid(b"n/x") == uid
+    assert world.uid(b"a") != uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_one_of_two_hard_links_renamed_is_that_one(seen: Seen) -> None:
+    world = with_tree()
+    world.fs.user_link(b"f", b"h")
+    world.tick()
+    world.run()
+    uids = [world.uid(b"f"), world.uid(b"h")]
+    world.fs.user_rename(b"f", b"i")
+    world.tick()
+    seen(world)
+    assert [world.uid(b"i"), world.uid(b"h")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("births", [True, False])
+@pytest.mark.parametrize("seen", SEEN)
+def test_an_inode_number_that_is_given_out_again_is_no_move(seen: Seen, births: bool) -> None:
+    world = World(births=births)
+    world.write(b"a", b"first")
+    world.run()
+    uid = world.uid(b"a")
+    old = world.fs.stat(b"a")
+    world.fs.user_unlink(b"a")
+    world.tick()
+    world.write(b"b", b"second")
+    new = world.fs.stat(b"b")
+    assert old is not None
+    assert new is not None
+    assert old.inode == new.inode
+    seen(world)
+    assert world.uid(b"b") != uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("births", [True, False])
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_directory_with_an_inode_number_that_is_given_out_again_is_no_move(seen: Seen, births: bool) -> None:
+    world = World(births=births)
+    world.mkdir(b"a")
+    world.write(b"a/x", b"")
+    world.run()
+    uid = world.uid(b"a")
+    old = world.fs.stat(b"a")
+    world.fs.user_remove_tree(b"a")
+    world.tick()
+    while (stat := world.fs.stat(b"b")) is None or (old is not None and stat.inode != old.inode):
+        if stat is not None:
+            world.fs.user_rename(b"b", b"other%d" % stat.inode)
+        world.mkdir(b"b")
+    seen(world)
+    assert world.uid(b"b") != uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_without_times_of_birth_a_move_is_told_by_size_and_mtime_or_by_what_is_inside(seen: Seen) -> None:
+    world = World(births=False)
+    for path in (b"d", b"empty"):
+        world.mkdir(path)
+    for path in (b"d/x", b"d/y", b"f"):
+        world.write(path, b"content of " + path)
+    world.run()
+    uids = [world.uid(path) for path in (b"d", b"d/y", b"f", b"empty")]
+    world.fs.user_rename(b"d", b"n")
+    world.fs.user_rename(b"f", b"n/f")
+    world.fs.user_rename(b"empty", b"e")
+    world.fs.user_unlink(b"n/x")
+    world.tick()
+    seen(world)
+    assert [world.uid(path) for path in (b"n", b"n/y", b"n/f", b"e")] == uids
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_a_copy_with_times_kept_is_no_move(seen: Seen) -> None:
+    """`cp -p f h; rm f`: another inode."""
+    world = with_tree()
+    uid = world.uid(b"f")
+    stat = world.fs.stat(b"f")
+    assert stat is not None
+    world.fs.user_write(b"h", b"content of f")
+    world.fs.user_set_mtime(b"h", stat.mtime_ns)
+    world.tick()
+    world.fs.user_unlink(b"f")
+    world.tick()
+    seen(world)
+    assert world.uid(b"h") != uid
+    world.assert_shown()
+
+
+# Hints that come late.
+
+
+def test_a_hint_under_a_path_that_a_directory_has_left_is_followed_to_where_it_is_now() -> None:
+    world = with_tree()
+    told: list[Change] = []
+    world.deliver = told.append
+    world.write(b"d/e/y", b"written to before the rename")
+    world.fs.user_rename(b"d", b"n")
+    world.tick()
+    for change in told[::-1]:  # the rename is known before the write is looked at
+        world.take_in(change)
+        world.run()
+    world.deliver = world.take_in
+    assert world.tree() == world.disk()
+    world.assert_shown()
+
+
+def test_a_hint_that_was_lost_on_the_way_is_found_when_the_watch_tells_of_the_move() -> None:
+    """The rename was found by a scan before its event came; the write's event names the old path and no inode."""
+    world = with_tree()
+    told: list[Change] = []
+    world.deliver = told.append
+    world.fs.user_rename(b"d", b"n")
+    world.tick()
+    world.scanner.scan()
+    world.run()
+    told.clear()
+    world.write(b"n/x", b"written")
+    told.clear()
+    world.take_in(Dirty(b"d", b"x"))
+    while not world.scanner.idle:
+        world.step()
+    world.scanner.moved(b"d", b"n")
+    world.run()
+    assert world.tree() == world.disk()
