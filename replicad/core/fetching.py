@@ -29,6 +29,8 @@ TICKETS_PER_PEER_MAX = 3
 RETRY_FIRST_MS, RETRY_LAST_MS = 500, 60_000
 """Delay after a failure, doubling: quick for a link that comes back, cheap for a source that is gone for a day."""
 
+NO_SOURCE = "no connected member has this content"
+
 
 class Want(msgspec.Struct):
     """One content on its way. `failures` counts since it was wanted; `refused` are sources that no longer have it.
@@ -172,10 +174,12 @@ class Fetching:
             self._fail(want, item.reason if item is not None and item.reason else "the transfer broke off", now_ms)
         return ready
 
-    def status_changed(self, peer: MemberId) -> None:
-        """A source told of its state: what it no longer had it may have again."""
+    def status_changed(self, peer: MemberId, now_ms: int) -> None:
+        """A source told of its state: what it did not have it may have now."""
         for want in self._wants.values():
-            want.refused.discard(peer)
+            if peer in want.refused or (want.reason == NO_SOURCE and not want.ticket):
+                want.refused.discard(peer)
+                want.next_ms = min(want.next_ms, now_ms)
 
     def linked(self, now_ms: int) -> None:
         """A source came: what waits for one is tried at once."""
@@ -221,7 +225,7 @@ class Fetching:
     def _note_no_source(self, want: Want, now_ms: int, sources: Sources) -> None:
         """Only where there is none at all: a busy one is no reason to wait longer."""
         if not any(peer not in want.refused for peer in sources(want.cn)):
-            self._fail(want, "no connected member has this content", now_ms)
+            self._fail(want, NO_SOURCE, now_ms)
 
     def _open(self, peer: MemberId, wants: list[Want], room: dict[MemberId, int]) -> Fetch:
         ticket = self._next_ticket

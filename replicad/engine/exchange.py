@@ -192,12 +192,18 @@ class Exchange:
         return sorted(self._links)
 
     def peers_with(self, cn: Cn) -> list[MemberId]:
-        """Connected peers that have installed it, by their last status."""
-        return [
-            peer
-            for peer in self.connected()
-            if (known := self._board.member(peer)) is not None and cn in known.known and cn not in known.missing
-        ]
+        """Connected peers that may have its content: first those that have installed it by their last status, then
+        those that have since shown that they know it, such as the one that has just pushed it."""
+        installed, shown = [], []
+        for peer in self.connected():
+            known = self._board.member(peer)
+            if known is not None and cn in known.missing:
+                continue
+            if known is not None and cn in known.known:
+                installed.append(peer)
+            elif cn in self._links[peer].offers:
+                shown.append(peer)
+        return installed + shown
 
     def statuses(self) -> dict[MemberId, Known]:
         """The newest of every other member, connected or not."""
@@ -411,10 +417,12 @@ class Exchange:
         self._board.mark(now_ms)
         if not self._serves():
             return
+        added = after.known.minus(before.known)
         for peer, link in self._links.items():
             elsewhere = source is not None and self._board.connected(peer, source)
             if peer != source and self._may_receive(peer):
-                push = link.outbox.committed(before, after, now_ms, elsewhere=elsewhere, unsettled=unsettled)
+                outbox = link.outbox
+                push = outbox.committed(before, after.head, added, now_ms, elsewhere=elsewhere, unsettled=unsettled)
                 self._push(peer, push, out)
 
     def _push(self, peer: MemberId, push: Push | None, out: list[Effect]) -> None:

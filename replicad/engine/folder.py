@@ -193,7 +193,7 @@ class FolderReplica:
             case Received(peer, message):
                 out += self.exchange.handle(event, now_ms)
                 if isinstance(message, Status):
-                    self.fetching.status_changed(peer)
+                    self.fetching.status_changed(peer, now_ms)
                 if self.phase is Phase.LEARNING:
                     self._learned(now_ms)
                 out += self._after_exchange(now_ms)
