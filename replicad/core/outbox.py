@@ -88,28 +88,29 @@ class Outbox:
     def committed(
         self,
         before: Mark,
-        after: Mark,
+        head: int,
+        added: CNSet,
         now_ms: int,
         *,
         elsewhere: bool = False,
         unsettled: frozenset[Uid] = frozenset(),
     ) -> Push | None:
-        """A commit brought this member from `before` to `after`.
+        """A commit brought this member from `before` to `head`, and added `added` to what it knows.
 
         `elsewhere`: the peer should get it from another; `unsettled`: what of it is not settled here.
 
         None also where the peer is too far behind: the status that every commit leads to tells of it.
         """
-        if self.told is None or after.head == before.head:
+        if self.told is None or head == before.head:
             return None
-        lacking = after.known.minus(before.known).minus(self.told)
+        lacking = added.minus(self.told)
         if not lacking:
             return None
         if elsewhere or unsettled:
             self._hold(_Held(now_ms, before.head, lacking, unsettled, elsewhere))
             return None
         begin = 0 if self.told.contains_all(before.known) else before.head
-        return self._push(before.head, begin, lacking, after.head)
+        return self._push(before.head, begin, lacking, head)
 
     def due(self, head: int, now_ms: int, settled: Callable[[Uid], bool]) -> Push | None:
         """What was held back, is still not there, and has waited enough. To be asked after every event."""
