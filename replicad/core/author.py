@@ -20,6 +20,7 @@ import msgspec
 from replicad.core.draft import Draft
 from replicad.core.ids import Cn, Uid
 from replicad.core.records import (
+    DIRECTORY,
     Content,
     Place,
     Record,
@@ -39,10 +40,12 @@ NS_PER_MS = 1_000_000
 class Author:
     """Writes into one draft; remembers every object it touches as it was before."""
 
-    def __init__(self, draft: Draft, now_ms: int, watched: bool) -> None:
+    def __init__(self, draft: Draft, now_ms: int) -> None:
         self.draft = draft
+        self.watched = True
+        """What is written next was seen as it happened."""
         self._now_ms = now_ms
-        self._watched = watched
+        self._tree_may_differ = False
         self._before: dict[Uid, ObjectState | None] = {}
         """Since the tree was last brought up to date."""
         self._touched: dict[Uid, None] = {}
@@ -52,7 +55,7 @@ class Author:
         """The logical time of a change whose file tells `told_ns` (0: nothing), after each version in `last`."""
         told_ms = told_ns // NS_PER_MS
         floor = next_time(0, *last)
-        return told_ms if not self._watched and floor <= told_ms <= self._now_ms else next_time(self._now_ms, *last)
+        return told_ms if not self.watched and floor <= told_ms <= self._now_ms else next_time(self._now_ms, *last)
 
     def place(
         self, time_ms: int, vector: Vector, parent: Uid, name: bytes, prior: tuple[Uid, bytes] | None = None
@@ -117,14 +120,19 @@ class Author:
         return [self.state(uid) for uid in uids]
 
     def bring_tree_up_to_date(self) -> None:
-        """The tree decides on what was written so far; done before it is asked, and at the end."""
-        if self._before:
-            self._slots.update(dict.fromkeys(retree(self.draft, self._before.items())))
-            self._before.clear()
+        """Before the tree is asked what it wants at a name. New files change nothing about any other name."""
+        if self._tree_may_differ:
+            self._retree()
+
+    def _retree(self) -> None:
+        self._slots.update(dict.fromkeys(retree(self.draft, self._before.items())))
+        self._before.clear()
+        self._tree_may_differ = False
 
     def touched(self) -> tuple[list[Slot], list[Uid]]:
         """Every slot whose outcome may have changed, every object written or looked at, both ascending."""
-        self.bring_tree_up_to_date()
+        if self._before:
+            self._retree()
         return sorted(self._slots), sorted(self._touched)
 
     def _put(self, state: ObjectState) -> None:
@@ -132,6 +140,7 @@ class Author:
         before = self.draft.object(uid)
         if before is None or before.record is not state.record:
             self._before.setdefault(uid, before)
+            self._tree_may_differ |= before is not None or state.record.kind == DIRECTORY
         self.draft.put(state)
         self._touched[uid] = None
 

@@ -111,49 +111,59 @@ class Touched(msgspec.Struct, frozen=True):
 def originate(
     draft: Draft, changes: Sequence[LocalChange], now_ms: int, *, watched: bool, founding: bool = False
 ) -> Touched:
-    """Write what a scan has found into the draft, in this order.
+    """Write what a scan has found into the draft, in this order: `Originator` for a single batch."""
+    originator = Originator(draft, now_ms)
+    originator.enter(changes, watched=watched, founding=founding)
+    return originator.touched()
 
-    `watched`: it was seen as it happened, and is stamped by the clock. `founding`: this is a founder's first scan, or
-    goes on beside it; what appears is an original. The nodes of the draft are the disk as the scan saw it when this
-    returns; the caller settles what is returned, then commits.
+
+class Originator:
+    """Writes batches of local changes into one draft.
+
+    The nodes of the draft are the disk as the scan saw it after each batch; the caller settles what was touched, then
+    commits.
     """
-    disk = _Disk(draft, now_ms, watched, founding)
-    for change in changes:
-        match change:
-            case Appeared():
-                disk.appeared(change)
-            case Edited():
-                disk.edited(change)
-            case Moved():
-                disk.moved(change)
-            case Vanished():
-                disk.vanished(change)
-            case Displaced():
-                disk.displaced(change)
-    slots, uids = disk.author.touched()
-    return Touched(tuple(slots), tuple(uids))
 
-
-class _Disk:
-    """One batch. Each method takes one change into the draft."""
-
-    def __init__(self, draft: Draft, now_ms: int, watched: bool, founding: bool) -> None:
-        self.author = Author(draft, now_ms, watched)
+    def __init__(self, draft: Draft, now_ms: int) -> None:
+        self._author = Author(draft, now_ms)
         self._draft = draft
-        self._pins = Pins(self.author)
+        self._pins = Pins(self._author)
+        self._founding = False
+
+    def enter(self, changes: Sequence[LocalChange], *, watched: bool, founding: bool) -> None:
+        """`watched`: it was seen as it happened, and is stamped by the clock. `founding`: this is a founder's first
+        scan, or goes on beside it; what appears is an original."""
+        self._author.watched = watched
         self._founding = founding
+        for change in changes:
+            match change:
+                case Appeared():
+                    self._appeared(change)
+                case Edited():
+                    self._edited(change)
+                case Moved():
+                    self._moved(change)
+                case Vanished():
+                    self._vanished(change)
+                case Displaced():
+                    self._displaced(change)
+
+    def touched(self) -> Touched:
+        """By everything entered so far."""
+        slots, uids = self._author.touched()
+        return Touched(tuple(slots), tuple(uids))
 
     # Appeared.
 
-    def appeared(self, change: Appeared) -> None:
+    def _appeared(self, change: Appeared) -> None:
         look = _look(change.seen, change.digest, change.value)
         kind = change.seen.kind
         if self._founding:
-            shown = enter_original(self.author, change.parent, change.name, kind, look, change.node)
+            shown = enter_original(self._author, change.parent, change.name, kind, look, change.node)
             if shown is not None:
                 self._enter(change, shown.cn)
                 return
-        self.author.bring_tree_up_to_date()
+        self._author.bring_tree_up_to_date()
         for slot in self._slots(change.parent, change.name):
             if self._adopt(slot, change):
                 return
@@ -166,22 +176,22 @@ class _Disk:
     def _adopt(self, slot: Slot, change: Appeared) -> bool:
         """Rule 2: where the tree wants just this, and does not have it on the disk elsewhere."""
         found = outcome(self._draft, slot)
-        if found is None or all(state.node is not None for state in self.author.states(found.winners)):
+        if found is None or all(state.node is not None for state in self._author.states(found.winners)):
             return False
         node = _new_node(change)
         if not equals(self._draft, found, node, change.digest, change.value):
             return False
         adopt(self._draft, found, node)
-        self.author.touch(found.winners)
+        self._author.touch(found.winners)
         return True
 
     def _create(self, change: Appeared, look: Content) -> None:
         self._pins.above(change.parent)
         parent = self._first_uid(change.parent)
-        place = self.author.place(self.author.time(change.seen.ctime_ns), (), parent, change.name)
+        place = self._author.place(self._author.time(change.seen.ctime_ns), (), parent, change.name)
         told_ns = change.seen.mtime_ns if change.seen.kind == FILE else change.seen.ctime_ns
-        content = self.author.content(self.author.time(told_ns), (), look, place.cn)
-        self.author.create(uid_of(place.cn), change.seen.kind, place, content, node=change.node)
+        content = self._author.content(self._author.time(told_ns), (), look, place.cn)
+        self._author.create(uid_of(place.cn), change.seen.kind, place, content, node=change.node)
         self._enter(change, place.cn)
 
     def _enter(self, change: Appeared, shows: Cn) -> None:
@@ -194,7 +204,7 @@ class _Disk:
 
     # Edited.
 
-    def edited(self, change: Edited) -> None:
+    def _edited(self, change: Edited) -> None:
         node = self._node(change.node)
         if node.kind == DIRECTORY:
             shows = self._edit_directory(node, change.seen)
@@ -207,19 +217,19 @@ class _Disk:
         if seen.mode == node.mode:
             return node.shows
         self._pins.above(node.parent)
-        states = self.author.states(self._draft.uids_at(node.id))
+        states = self._author.states(self._draft.uids_at(node.id))
         live = [state for state in states if state.base_content is not None and state.base_content.gone is None]
         shows = node.shows
         for state in live or states:
             base = state.base_content
-            time_ms = self.author.time(seen.ctime_ns, base)
-            content = self.author.content(time_ms, vector_after(base), directory_look(seen.mode))
-            self.author.write(state, content=content)
+            time_ms = self._author.time(seen.ctime_ns, base)
+            content = self._author.content(time_ms, vector_after(base), directory_look(seen.mode))
+            self._author.write(state, content=content)
             shows = content.cn
         return shows
 
     def _edit_file(self, node: Node, change: Edited) -> Cn | None:
-        states = self.author.states(self._draft.uids_at(node.id))
+        states = self._author.states(self._draft.uids_at(node.id))
         first = states[0]
         shown = _shown(node, states)
         base = first.base_content
@@ -230,23 +240,23 @@ class _Disk:
             return node.shows
         if _comes_to_the_same(states, kind, look):
             for state in states:
-                self.author.change(state, base_content_raw=b"")
+                self._author.change(state, base_content_raw=b"")
             assert first.record.content is not None
             return first.record.content.cn
         self._pins.above(node.parent)
-        first = self.author.state(first.record.uid)
+        first = self._author.state(first.record.uid)
         self._pins.own_name(first, node.parent)
-        first = self.author.state(first.record.uid)
+        first = self._author.state(first.record.uid)
         told_ns = change.seen.ctime_ns if same_bytes(kind, look, base) else change.seen.mtime_ns
-        content = self.author.content(self.author.time(told_ns, base), vector_after(base), look)
-        self.author.write(first, content=content)
+        content = self._author.content(self._author.time(told_ns, base), vector_after(base), look)
+        self._author.write(first, content=content)
         for state in states[1:]:
             self._write_gone(state.record.uid)
         return content.cn
 
     # Moved.
 
-    def moved(self, change: Moved) -> None:
+    def _moved(self, change: Moved) -> None:
         node = self._node(change.node)
         self._pins.above(node.parent)
         self._pins.above(change.parent)
@@ -254,7 +264,7 @@ class _Disk:
         self._clear_hidden(node.id)
         parents = self._draft.uids_at(change.parent)
         assert parents, "a directory on the disk stands for no object"
-        states = self.author.states(self._draft.uids_at(node.id))
+        states = self._author.states(self._draft.uids_at(node.id))
         moving = states if node.kind == DIRECTORY else states[:1]
         for state in moving:
             self._write_place(state, node, parents, change)
@@ -270,30 +280,30 @@ class _Disk:
         assert base is not None, "an entry of the disk has no place"
         assert record is not None
         if state.base_place_raw and state.cut is None and record.parent in parents and record.name == change.name:
-            self.author.change(state, base_place_raw=b"")  # it is where the tree wants it, whoever moved it first
+            self._author.change(state, base_place_raw=b"")  # it is where the tree wants it, whoever moved it first
             return
         shown_in = self._draft.uids_at(node.parent)
         as_recorded = not shown_in or (base.name == node.name and base.parent in shown_in)
         prior = (base.parent, base.name) if as_recorded else (shown_in[0], node.name)
-        time_ms = self.author.time(change.seen.ctime_ns, base)
-        place = self.author.place(time_ms, vector_after(base), parents[0], change.name, prior)
-        self.author.write(state, place=place)
+        time_ms = self._author.time(change.seen.ctime_ns, base)
+        place = self._author.place(time_ms, vector_after(base), parents[0], change.name, prior)
+        self._author.write(state, place=place)
 
     def _keep_look(self, node: Node, states: Sequence[ObjectState]) -> Cn | None:
         """Of merged files the path had the lead's mode and mtime; the one that goes on alone takes them along."""
         shown = _shown(node, states)
-        first = self.author.state(states[0].record.uid)
+        first = self._author.state(states[0].record.uid)
         base = first.base_content
         assert base is not None, "an entry of the disk shows no content"
         if shown is None or _equal(node.kind, shown, base):
             return base.cn if shown is not None else None
-        content = self.author.content(self.author.time(0, base), vector_after(base), shown)
-        self.author.write(first, content=content)
+        content = self._author.content(self._author.time(0, base), vector_after(base), shown)
+        self._author.write(first, content=content)
         return content.cn
 
     # Vanished.
 
-    def vanished(self, change: Vanished) -> None:
+    def _vanished(self, change: Vanished) -> None:
         top = self._node(change.top if change.top is not None else change.node)
         self._pins.above(top.parent)
         if top.id == change.node:
@@ -313,7 +323,7 @@ class _Disk:
             if at.kind == DIRECTORY:
                 waiting.extend(self._draft.nodes_in(at.id))
 
-    def displaced(self, change: Displaced) -> None:
+    def _displaced(self, change: Displaced) -> None:
         node = self._node(change.node)
         self._pins.above(node.parent)
         self._pins.siblings(node.parent, node.name)
@@ -326,29 +336,29 @@ class _Disk:
 
     def _write_gone(self, uid: Uid) -> None:
         """The object has left the disk. No record where that is known already, or where it was only kept (rule 5)."""
-        state = self.author.state(uid)
+        state = self._author.state(uid)
         base, record = state.base_content, state.record.content
         off: dict[str, Any] = {"node": None, "base_place_raw": b"", "base_content_raw": b""}
         assert base is not None, "an entry of the disk shows no content"
         known_gone = record is not None and record.gone is not None and contains(record, base)
         if base.gone is not None or known_gone:
-            self.author.change(state, **off)
+            self._author.change(state, **off)
             return
-        gone = self.author.gone(self.author.time(0, base), vector_after(base), base.stamp)
-        self.author.write(state, content=gone, **off)
+        gone = self._author.gone(self._author.time(0, base), vector_after(base), base.stamp)
+        self._author.write(state, content=gone, **off)
 
     def _clear_hidden(self, node: NodeId) -> None:
         """Rule 3: losers of the name would come up in the winner's place. Nobody here saw them: empty vectors."""
         for uid in self._draft.hidden_at(node):
-            state = self.author.state(uid)
+            state = self._author.state(uid)
             content = state.record.content
             off: dict[str, Any] = {"beneath": None, "beneath_seen": None}
             if state.beneath_seen is None or content is None or content.gone is not None:
-                self.author.change(state, **off)
+                self._author.change(state, **off)
                 continue
             seen = state.beneath_seen
-            time_ms = max(self.author.time(0), seen.time_ms + 1)
-            self.author.write(state, content=self.author.gone(time_ms, (), seen), **off)
+            time_ms = max(self._author.time(0), seen.time_ms + 1)
+            self._author.write(state, content=self._author.gone(time_ms, (), seen), **off)
 
     def _node(self, node: NodeId) -> Node:
         found = self._draft.node(node)

@@ -10,10 +10,9 @@ from replicad.core.diff import Sight, compare, look
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect
 from replicad.core.ids import Uid
-from replicad.core.local import Appeared, Edited, LocalChange, Moved, originate
+from replicad.core.local import Appeared, Edited, LocalChange, Moved, Originator
 from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
-from replicad.core.tree import Slot
 from replicad.core.view import ROOT_NODE, Node, NodeId
 from replicad.core.want import settle
 from replicad.engine.acts import trouble
@@ -74,7 +73,7 @@ class Step:
         self._reader = reader
         self._watch = watch
         self._founding = founding
-        self._slots: dict[Slot, None] = {}
+        self._originator = Originator(draft, self.now_ms)
         self._read_bytes = 0
 
     def run(self) -> None:
@@ -109,12 +108,12 @@ class Step:
     def take(self, changes: Sequence[LocalChange], why: Why) -> None:
         """Enter what was found."""
         self.state.changes += 1
-        touched = originate(self.draft, changes, self.now_ms, watched=not why.by_scan, founding=self._founding())
-        self._slots.update(dict.fromkeys(touched.slots))
-        self.looked.touched.update(touched.uids)
+        self._originator.enter(changes, watched=not why.by_scan, founding=self._founding())
 
     def finish(self) -> Looked:
-        settle(self.draft, self._slots, self.looked.touched)
+        touched = self._originator.touched()
+        settle(self.draft, touched.slots, touched.uids)
+        self.looked.touched.update(touched.uids)
         return self.looked
 
     def look_at(self, place: Place, why: Why) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 
 from replicad.core.diff import FRESH_NS, OTHER_KIND, OTHER_MOUNT
 from replicad.core.draft import Draft
 from replicad.core.effects import HashFile
-from replicad.core.local import LocalChange, Touched, Vanished, originate
+from replicad.core.local import LocalChange, Originator, Vanished
 from replicad.core.records import ZERO
 from replicad.engine import scan_resolve, scan_state, scan_step
 from replicad.engine.scan_read import BUSY_REPORTED_AT, FILE_BEING_WRITTEN, LARGE_BYTES
@@ -743,11 +742,12 @@ def test_a_directory_that_goes_is_one_change_whatever_was_told_of_it(monkeypatch
     world = with_tree()
     taken: list[LocalChange] = []
 
-    def spy(draft: Draft, changes: Sequence[LocalChange], *args: Any, **kwargs: Any) -> Touched:
+    def spy(self: Originator, changes: Sequence[LocalChange], *, watched: bool, founding: bool) -> None:
         taken.extend(changes)
-        return originate(draft, changes, *args, **kwargs)
+        enter(self, changes, watched=watched, founding=founding)
 
-    monkeypatch.setattr("replicad.engine.scan_step.originate", spy)
+    enter = Originator.enter
+    monkeypatch.setattr(Originator, "enter", spy)
     world.fs.user_remove_tree(b"d")
     world.tick()
     world.run()
