@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from replicad.core.diff import SMUDGED_NS
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.core.manifest import Manifest, decode_whole, page_digest
 from replicad.core.plan import node_path
 from replicad.core.records import FILE
 from replicad.core.view import Node
-from replicad.engine.acts import matches
 from replicad.engine.readers import Readers
 from replicad.errors import CatalogError, PeerError
-from replicad.files.fs import FileSystem
+from replicad.files.fs import FileSystem, Stat
 from replicad.net.content_wire import SMALL_FILE_BYTES_MAX
 
 
@@ -65,10 +65,10 @@ class FolderContent:
             return None
         try:
             with self._fs.open_read(path) as file:
-                if not matches(node, file.stat()):
+                if not _is_still(node, file.stat()):
                     return None
                 data = file.read_at(offset, size)
-                return data if len(data) == size and matches(node, file.stat()) else None
+                return data if len(data) == size and _is_still(node, file.stat()) else None
         except OSError:
             return None  # gone or unreadable: the folder's own scan lists it with its reason
 
@@ -88,6 +88,14 @@ class FolderContent:
                 return node, node_path(reader, node.id)
         except CatalogError:
             return None
+
+
+def _is_still(node: Node, stat: Stat) -> bool:
+    """Whether the file is the one that was hashed. One whose times were too fresh to trust then is served all the same:
+    whoever installs it checks the digest of the whole."""
+    if node.ctime_ns not in (SMUDGED_NS, stat.ctime_ns):
+        return False
+    return (stat.kind, stat.inode, stat.size, stat.mtime_ns) == (node.kind, node.inode, node.size, node.mtime_ns)
 
 
 class ContentShelf:
