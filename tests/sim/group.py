@@ -1,0 +1,277 @@
+"""A whole group in one process: members, their network, the ledger; and what must hold when all is healed."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from replicad.core.effects import Received
+from replicad.core.ids import MemberId
+from replicad.core.records import DIRECTORY
+from replicad.core.tree import tree_of
+from replicad.engine import scan_read
+from replicad.engine.phases import Role
+from replicad.errors import PeerError
+from replicad.files.fs import FILE, SYMLINK
+from tests.sim.clockwork import Clockwork
+from tests.sim.ledger import Ledger
+from tests.sim.member import SimMember, new_loop
+from tests.sim.network import Network, Weather
+
+if TYPE_CHECKING:
+    from replicad.engine.folder import FolderEvent
+
+HEAL_STEP_MS = 2_000
+HEAL_MAX_MS = 45 * 60_000
+"""Rule 7 may hold things back for 5 minutes, retries double up to one."""
+HOUR_MS = 3_600_000
+STATUSES_AN_HOUR_MAX = 120
+"""A link has a status a minute in each direction, a quarter more or less."""
+LARGE_BYTES = 3_000
+"""In a simulation a file is hashed by others from here on."""
+STORES = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
+
+
+class Group:
+    """`names`: a letter a member. All can reach each other unless `pairs` says who may ("ab bc")."""
+
+    def __init__(
+        self,
+        names: str,
+        seed: int = 0,
+        *,
+        pairs: str | None = None,
+        weather: Weather | None = None,
+        roles: dict[str, Role] | None = None,
+        offsets_ms: dict[str, int] | None = None,
+        scan_interval_ms: int = 3_600_000,
+        quota_bytes: int = 1_000_000,
+    ) -> None:
+        scan_read.LARGE_BYTES = LARGE_BYTES
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.clock = Clockwork()
+        self.ledger = Ledger()
+        self.counts: Counter[str] = Counter()
+        self.scan_interval_ms, self.quota_bytes = scan_interval_ms, quota_bytes
+        self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
+        self.loop = new_loop()
+        self.members: dict[str, SimMember] = {}
+        for name in names:
+            role = (roles or {}).get(name, Role.FOUNDER)
+            self.members[name] = SimMember(self, name, role, (offsets_ms or {}).get(name, 0))
+        self.by_id: dict[MemberId, SimMember] = {member.id: member for member in self.members.values()}
+        for member in self.members.values():
+            self.network.add(member)
+        wanted = pairs.split() if pairs is not None else [x + y for x in names for y in names if x < y]
+        self.network.pairs = sorted((min(pair), max(pair)) for pair in wanted)
+        self.on_killed: Callable[[SimMember], None] = lambda member: None
+        self.on_handled: Callable[[SimMember], None] = lambda member: None
+        self.on_refused: Callable[[SimMember, PeerError], None] = _not_refused
+
+    def __getitem__(self, name: str) -> SimMember:
+        return self.members[name]
+
+    def close(self) -> None:
+        self.loop.close()
+        for member in self.members.values():
+            member.database.close()
+
+    # -- what members call
+
+    def slowness(self, member: SimMember) -> int:
+        return self.network.weather.slow.get(member.name, 1)
+
+    def killed(self, member: SimMember) -> None:
+        self.on_killed(member)
+
+    def refused(self, member: SimMember, event: FolderEvent, error: PeerError) -> None:
+        assert isinstance(event, Received), f"a PeerError without a peer: {error}"
+        self.network.refuse(member, self.by_id[event.peer])
+        self.on_refused(member, error)
+
+    # -- time
+
+    def run(self, duration_ms: int) -> None:
+        self.clock.run_until(self.clock.now_ms + duration_ms)
+
+    def start_all(self) -> None:
+        for member in self.members.values():
+            if not member.up:
+                member.start()
+
+    def heal(self, max_ms: int = HEAL_MAX_MS) -> None:
+        """Everything is delivered and installed everywhere, until nothing changes."""
+        for member in self.members.values():
+            member.fault_in = member.racing = None
+        self.network.mend_all()
+        self.start_all()
+        end_ms = self.clock.now_ms + max_ms
+        while not self.settled():
+            assert self.clock.now_ms < end_ms, "it does not come to rest:\n" + self.describe()
+            self.run(HEAL_STEP_MS)
+        self.run(HEAL_STEP_MS)  # what was kept until quiet, statuses, …
+        if not self.settled():
+            self.heal(max(end_ms - self.clock.now_ms, HEAL_STEP_MS))
+
+    def settled(self) -> bool:
+        """Nothing is left to do for anybody."""
+        if not all(member.up and member.quiet and self._rests(member) for member in self.members.values()):
+            return False
+        catalogs = [member.catalog for member in self.members.values()]
+        return all(one.known == catalogs[0].known and one.digest == catalogs[0].digest for one in catalogs)
+
+    def _rests(self, member: SimMember) -> bool:
+        replica = member.running
+        return (
+            not replica.catalog.pending_tally()[0]
+            and replica.disk.scanner.at_rest
+            and not replica.catalog.outs(2**62, 1)
+            and replica.state.state == 4
+            and replica.disk.scanner.next_due_ms() is None
+            and not replica.exchange.any_unsettled
+        )
+
+    # -- oracles
+
+    def trees(self) -> dict[str, dict[bytes, tuple[object, ...]]]:
+        return {name: disk_tree(member) for name, member in self.members.items()}
+
+    def check(self) -> None:
+        """What must hold in a group that was healed."""
+        self.check_converged()
+        self.check_knowledge()
+        self.check_nothing_lost()
+        self.check_nothing_came_back()
+
+    def check_converged(self) -> None:
+        """I1: one tree, which is the one that the records make."""
+        trees = self.trees()
+        first = next(iter(trees))
+        for name, tree in trees.items():
+            assert tree == trees[first], f"I1: {first} and {name} differ:\n{differences(trees[first], tree)}"
+            wanted = wanted_tree(self[name])
+            assert tree == wanted, f"I1: {name}'s disk is not its tree:\n{differences(tree, wanted)}"
+
+    def check_knowledge(self) -> None:
+        for member in self.members.values():
+            catalog = member.catalog
+            self.ledger.check_knowledge(member, catalog, catalog.known)
+            self.ledger.check_tree(member, catalog)
+            faults = catalog.faults()
+            assert not faults, f"{member.name}'s catalog contradicts itself: {faults}"
+
+    def check_nothing_lost(self) -> None:
+        """I3, disk by disk."""
+        for name, member in self.members.items():
+            kept = {blake3(data).digest() for data in files(member, private=True).values()}
+            for digest in sorted(self.ledger.disk(member).seen):
+                gone = digest not in kept and digest not in self.ledger.destroyed and digest not in self.ledger.common
+                assert not gone, f"I3: {name} had {self.ledger.show(digest)}; nobody took it off, and it is nowhere"
+
+    def check_nothing_came_back(self) -> None:
+        """I7: what a user saw and took off is in no tree."""
+        for name, member in self.members.items():
+            for path, data in files(member).items():
+                digest = blake3(data).digest()
+                who = self.ledger.condemned.get(digest)
+                back = who is not None and digest not in self.ledger.common
+                assert not back, f"I7: {path!r} on {name} shows {data[:40]!r}, which {who}'s user took off"
+
+    def check_quiet(self, duration_ms: int = HOUR_MS) -> None:
+        """I9: no new change, and only the statuses that are due."""
+        before = {name: member.catalog.counter for name, member in self.members.items()}
+        self.network.messages.clear()
+        self.run(duration_ms)
+        after = {name: member.catalog.counter for name, member in self.members.items()}
+        assert after == before, f"I9: an echo: {before} became {after}"
+        links = sum(self.network.connected(*pair) for pair in self.network.pairs)
+        sent = dict(self.network.messages)
+        assert set(sent) <= {"status"}, f"I9: a converged group sends {sent}"
+        most = STATUSES_AN_HOUR_MAX * 2 * links * max(1, duration_ms / HOUR_MS)
+        assert sent.get("status", 0) <= most, f"I9: {sent} over {links} links"
+        assert self.settled(), "I9: it is at rest no more"
+
+    def describe(self) -> str:
+        """Where everybody stands: for a history that does not come to rest."""
+        lines = []
+        for member in self.members.values():
+            if not member.up:
+                lines.append(f"{member.name}: down {member.refusal}")
+                continue
+            replica, catalog = member.running, member.catalog
+            lines.append(
+                f"{member.name}: state {replica.state}, phase {replica.phase.name}, known {catalog.known.show()}, "
+                f"head {catalog.head}, pending {[uid.hex() for uid in catalog.pending(5)]}, "
+                f"blocked {replica.blocked()[:5]}, links {sorted(member.sessions)}, "
+                f"unsettled {replica.exchange.any_unsettled}, scan at rest {replica.disk.scanner.at_rest}, "
+                f"quiet {member.quiet}, due {replica.next_due_ms()} at {member.now_ms}, "
+                f"backfill {replica.exchange.backfill_entries()[:3]}"
+            )
+            lines += [f"    {one}" for one in list(catalog.objects(catalog.pending(3)))]
+        return "\n".join(lines)
+
+
+def _not_refused(member: SimMember, error: PeerError) -> None:
+    raise AssertionError(f"{member.name} refused a message of a member of ours: {error}") from error
+
+
+def disk_tree(member: SimMember) -> dict[bytes, tuple[object, ...]]:
+    """What is on a disk: kinds, contents, modes, files' mtimes."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    for path, (stat, data) in member.fs.read_tree().items():
+        if stat.kind == FILE:
+            found[path] = (FILE, blake3(data).digest(), stat.size, stat.mode, stat.mtime_ns)
+        elif stat.kind == SYMLINK:
+            found[path] = (SYMLINK, data)
+        elif stat.kind == DIRECTORY:
+            found[path] = (DIRECTORY, stat.mode)
+    return found
+
+
+def wanted_tree(member: SimMember) -> dict[bytes, tuple[object, ...]]:
+    """What the member's records make, in the same form."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    for path, outcome in tree_of(member.catalog).items():
+        state = member.catalog.object(outcome.lead)
+        assert state is not None
+        content = state.record.content
+        assert content is not None
+        if outcome.kind == FILE:
+            found[path] = (FILE, content.digest, content.size, content.mode, content.mtime_ns)
+        elif outcome.kind == SYMLINK:
+            found[path] = (SYMLINK, content.value)
+        elif content.gone is None:
+            found[path] = (DIRECTORY, content.mode)
+        else:
+            # Kept above something that lives: its record has no mode any more.
+            there = member.fs.stat(path)
+            found[path] = (DIRECTORY, there.mode if there is not None else 0)
+    return dict(sorted(found.items()))
+
+
+def files(member: SimMember, *, private: bool = False) -> dict[bytes, bytes]:
+    return {
+        path: data
+        for path, (stat, data) in member.fs.read_tree(private).items()
+        if stat.kind == FILE and (not path.startswith(b".replicad/") or path.startswith(STORES))
+    }
+
+
+def preserved(member: SimMember) -> list[bytes]:
+    """What lies in the stores."""
+    found = files(member, private=True)
+    return sorted(data for path, data in found.items() if path.startswith(STORES))
+
+
+def differences(one: dict[bytes, tuple[object, ...]], other: dict[bytes, tuple[object, ...]]) -> str:
+    paths = sorted(path for path in {*one, *other} if one.get(path) != other.get(path))
+    return "\n".join(f"  {path!r}: {one.get(path)} / {other.get(path)}" for path in paths[:20])
+
+
+def names_of(members: Sequence[SimMember]) -> str:
+    return "".join(member.name for member in members)
