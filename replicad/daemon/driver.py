@@ -186,6 +186,10 @@ class Driver(Generic[R]):
         except InboxClosedError:
             return
 
+    def received(self, link: PeerLink, event: Received) -> None:
+        """As `deliver`, for a few that were set aside: without waiting."""
+        self._inbox.post(_From(link, event))
+
     async def call(self, function: Callable[[R], Result]) -> Result:
         """What `function` returns or raises, called with the replica on its thread, between two events.
 

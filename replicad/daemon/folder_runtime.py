@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from pathlib import Path
 from replicad.catalog.store import Catalog
 from replicad.core.effects import Changed, Fetch, HashFile, Report
 from replicad.core.ids import FolderId, MemberId
-from replicad.daemon.driver import Driver, Outgoing, Task
+from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
 from replicad.engine.folder import FileHashed, FolderReplica, FolderSettings, Surroundings
+from replicad.engine.folder_status import FolderStatus, Look, count, look
 from replicad.engine.phases import Role
 from replicad.engine.readers import Readers
 from replicad.engine.scan_read import HashOutcome
@@ -102,6 +103,18 @@ class FolderRuntime:
         if self._readers is not None:
             await asyncio.to_thread(self._readers.close)
         return await self.driver.stop()
+
+    async def status(self, others: Collection[MemberId]) -> FolderStatus:
+        """What the status shows; `others` are the other members of the replica list. Raises ReplicadError."""
+        now_ms = self._shared.clock_ms()
+        seen = await self.driver.call(lambda replica: look(replica, others, now_ms))
+        return await self._loop.run_in_executor(self._shared.threads, self._count, seen)
+
+    def _count(self, seen: Look) -> FolderStatus:
+        if self._readers is None:
+            raise DriverStoppedError(f"the folder {self.place.name} does not run")
+        with self._readers.reader(fresh=True) as reader:
+            return count(seen, reader)
 
     # -- on the folder's thread
 

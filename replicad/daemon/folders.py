@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
 from replicad.core.hierarchy_model import FolderInfo, Reading
-from replicad.core.ids import FolderId
+from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
 from replicad.engine.folder import FolderSettings
-from replicad.engine.phases import Role
+from replicad.engine.folder_status import FolderStatus
+from replicad.engine.phases import NORMAL, Role
 from replicad.errors import OperatorError, ReplicadError
-from replicad.ops.status import FolderRow, FolderShot, shoot
+from replicad.ops.status import FolderRow
 
 RETRY_S = 10.0
 """Until a folder that could not be opened is tried again."""
 OPEN_S = 5.0
 """For which the other folders wait for one that is being opened."""
-SHOT_S = 2.0
+BUSY_S = 2.0
 """A folder's thread that is busy for longer is shown as it was when it last answered."""
-UNINITIALIZED, IN_ERROR = 0, 5
 
 log = logging.getLogger("replicad.folders")
 
@@ -44,7 +44,7 @@ class _Kept:
     reason: str = ""
     failed: bool = False
     """By a bug of ours, or a catalog in doubt: not to be tried again."""
-    shot: FolderShot | None = None
+    status: FolderStatus | None = None
 
 
 class Folders:
@@ -104,41 +104,38 @@ class Folders:
         for name, one in sorted(self._folders.items()):
             if one.runtime is None:
                 return f"folder {name}: {one.reason or 'not started yet'}"
-            if one.shot is None or one.shot.state != 4:
-                reason = one.shot.reason if one.shot is not None else ""
+            look = one.status.look if one.status is not None else None
+            if look is None or look.state != NORMAL:
+                reason = look.reason if look is not None else ""
                 return f"folder {name}: {reason or 'not in state 4 yet'}"
         return ""
 
     # -- what is shown
 
     async def rows(self) -> list[FolderRow]:
-        shots = await asyncio.gather(*(self._shoot(one) for one in self._folders.values()))
-        return [
-            FolderRow(one.folder, one.kept.name, str(one.kept.path), shot)
-            for one, shot in zip(self._folders.values(), shots, strict=True)
-        ]
+        return list(await asyncio.gather(*(self._row(one) for one in self._folders.values())))
 
     async def look(self, folder: FolderId) -> None:
         """Something of this folder has changed: `not_ready` is to know it."""
         for one in self._folders.values():
             if one.folder == folder:
-                await self._shoot(one)
+                await self._row(one)
 
-    async def _shoot(self, one: _Kept) -> FolderShot:
-        runtime = one.runtime
-        if runtime is None:
-            return FolderShot(IN_ERROR if one.reason else UNINITIALIZED, one.reason)
-        info = self._reading().folders.get(runtime.place.folder)
-        others = [member for member in info.members if member != self._shared.own] if info is not None else []
-        now_ms = self._shared.clock_ms()
-        try:
-            async with asyncio.timeout(SHOT_S):
-                one.shot = await runtime.driver.call(lambda replica: shoot(replica, others, now_ms))
-        except TimeoutError:
-            pass  # it is busy with one long step: what it last said is shown
-        except ReplicadError as error:
-            return FolderShot(IN_ERROR, one.reason or str(error))
-        return one.shot or FolderShot(UNINITIALIZED, "it is being opened")
+    async def _row(self, one: _Kept) -> FolderRow:
+        runtime, reason = one.runtime, one.reason
+        if runtime is not None:
+            try:
+                async with asyncio.timeout(BUSY_S):
+                    one.status = await runtime.status(self._others(runtime.place.folder))
+            except TimeoutError:
+                pass  # it is busy with one long step: what it last said is shown
+            except ReplicadError as error:
+                one.status, reason = None, str(error)
+        return FolderRow(one.folder, one.kept.name, str(one.kept.path), one.status, reason)
+
+    def _others(self, folder: FolderId) -> list[MemberId]:
+        info = self._reading().folders.get(folder)
+        return [member for member in info.members if member != self._shared.own] if info is not None else []
 
     # -- one folder
 
@@ -178,7 +175,7 @@ class Folders:
             self._router.add(runtime.place.folder, runtime.driver, frozenset(info.members if info is not None else ()))
         await runtime.driver.ended()
         if one.runtime is runtime:
-            one.runtime = None
+            one.runtime = one.status = None
             self._router.remove(runtime.place.folder)
             await self._failed(one, runtime)
 
@@ -197,7 +194,7 @@ class Folders:
             self._event(one.kept.name, f"the folder has stopped: {reason}")
 
     async def _stop(self, one: _Kept) -> None:
-        runtime, one.runtime, one.shot = one.runtime, None, None
+        runtime, one.runtime, one.status = one.runtime, None, None
         if runtime is None:
             return
         self._router.remove(runtime.place.folder)

@@ -2,8 +2,11 @@
 
 A channel of a link is *attached* to a replica while the peer may take part in it: to the hierarchy always, to a folder
 while the peer is in its replica list and the folder is kept here (I11). A replica hears of a link when it is attached,
-and of its end when it is detached, whichever of link, folder and membership came or went. What arrives on a channel
-that is not attached is dropped: when it is attached later, both sides tell each other everything that matters.
+and of its end when it is detached, whichever of link, folder and membership came or went.
+
+What arrives on a channel that is not attached yet is set aside unread, the last few small messages of it, and handed on
+when it is attached: two members that come to a folder hear of each other's coming at different times, and the first
+thing that one says would else be lost (a status request, which nobody repeats for a minute).
 
 A replica that takes nothing in holds up the link, and so the peer (REQUIREMENTS D6), but not for ever: after STALL_S
 its messages are dropped until it takes one again, so that a folder whose disk hangs does not stop the others (I10).
@@ -12,6 +15,7 @@ its messages are dropped until it takes one again, so that a folder whose disk h
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +24,14 @@ from replicad.core.effects import Received
 from replicad.core.ids import FolderId, MemberId
 from replicad.core.messages import decode_message
 from replicad.daemon.driver import Driver
+from replicad.errors import PeerError
 from replicad.net.link import Link
 from replicad.net.refusal import Code, Refused
 from replicad.net.wire import Session
 
 HIERARCHY_CHANNEL: FolderId = b""
+ASIDE_MESSAGES_MAX, ASIDE_BYTES_MAX, ASIDE_CHANNELS_MAX = 4, 65_536, 256
+"""Set aside for each channel; of what length; channels of one link: 64 MiB at the most, a few KiB in practice."""
 STALL_S = 10.0
 """For which a full inbox may hold up a link; pings go on meanwhile."""
 
@@ -55,6 +62,7 @@ class Router:
         self._on_refusal = on_refusal
         self._channels: dict[FolderId, _Channel] = {}
         self._links: dict[MemberId, Link] = {}
+        self._aside: dict[Link, dict[FolderId, deque[bytes]]] = {}
 
     # -- what the daemon tells
 
@@ -89,6 +97,7 @@ class Router:
     async def on_message(self, link: Link, channel: bytes, payload: bytes) -> None:
         to = self._channels.get(channel)
         if to is None or to.attached.get(link.member_id) is not link:
+            self._set_aside(link, channel, payload)
             return
         event = Received(link.member_id, decode_message(payload))
         if to.stalled and to.driver.waiting:
@@ -103,6 +112,7 @@ class Router:
     async def on_link_down(self, link: Link, reason: str) -> None:
         if self._links.get(link.member_id) is link:
             del self._links[link.member_id]
+        self._aside.pop(link, None)
         for channel in self._channels:
             self._match(channel)
         self._on_link(link, reason)
@@ -129,3 +139,17 @@ class Router:
             if member not in to.attached:
                 to.attached[member] = link
                 to.driver.link_up(link)
+                self._hand_on(link, channel, to)
+
+    def _set_aside(self, link: Link, channel: FolderId, payload: bytes) -> None:
+        channels = self._aside.setdefault(link, {})
+        if len(payload) <= ASIDE_BYTES_MAX and (channel in channels or len(channels) < ASIDE_CHANNELS_MAX):
+            channels.setdefault(channel, deque(maxlen=ASIDE_MESSAGES_MAX)).append(payload)
+
+    def _hand_on(self, link: Link, channel: FolderId, to: _Channel) -> None:
+        for payload in self._aside.get(link, {}).pop(channel, ()):
+            try:
+                to.driver.received(link, Received(link.member_id, decode_message(payload)))
+            except PeerError as error:
+                link.close(str(error))
+                return

@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.ids import FolderId, MemberId
 from replicad.core.messages import STATE_NAMES
-from replicad.engine.folder import FolderReplica
+from replicad.engine.folder_status import Backlog, BacklogOut, FolderStatus
 from replicad.ops.text import path_json, rfc3339
 
-BLOCKED_SHOWN_MAX = 10_000
-"""Objects listed; beyond it their number alone is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """`oldest_s` None: nothing waits."""
-
-    files: int = 0
-    size: int = 0
-    oldest_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogOut:
-    """What this member has installed and `member` has not. `as_of_ms`: of its last status, None where it sent none."""
-
-    member: MemberId
-    backlog: Backlog
-    as_of_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class FolderShot:
-    """One folder at one instant."""
-
-    state: int
-    reason: str
-    scanning: bool = False
-    objects: int = 0
-    size: int = 0
-    lag_s: float | None = None
-    backlog_in: Backlog = field(default_factory=Backlog)
-    backlog_out: tuple[BacklogOut, ...] = ()
-    only_here_files: int = 0
-    only_here_bytes: int = 0
-    staging_used_bytes: int = 0
-    staging_quota_bytes: int = 0
-    preserved_files: int = 0
-    preserved_bytes: int = 0
-    blocked: tuple[tuple[bytes, str], ...] = ()
-    blocked_count: int = 0
+UNINITIALIZED, IN_ERROR = 0, 5
 
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """`folder` None: kept here, and not (yet) known to the group."""
+    """`folder` None: kept here, and not (yet) known to the group. `status` None: it does not run; `reason` says why."""
 
     folder: FolderId | None
     name: str
     path: str
-    shot: FolderShot
+    status: FolderStatus | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,45 +48,6 @@ class Snapshot:
     """(id, name)."""
     members: Sequence[MemberRow]
     folders: Sequence[FolderRow]
-
-
-def shoot(replica: FolderReplica, others: Sequence[MemberId], now_ms: int) -> FolderShot:
-    """On the folder's thread. `others` are the other members of its replica list."""
-    catalog, statuses = replica.catalog, replica.exchange.statuses()
-    installed = catalog.known.minus(catalog.not_installed())
-    objects, size = catalog.counts()
-    waiting, waiting_bytes, oldest_ms = catalog.pending_tally()
-    unknown = elsewhere = EMPTY
-    out = []
-    for other in others:
-        heard = statuses.get(other)
-        has = heard.installed if heard is not None else EMPTY
-        wants_not = heard.not_wanted if heard is not None else EMPTY
-        elsewhere = elsewhere.union(has)
-        unknown = unknown.union(has.minus(catalog.known))
-        backlog = _backlog(replica, installed.minus(has).minus(wants_not), now_ms)
-        out.append(BacklogOut(other, backlog, heard.status.time_ms if heard is not None else None))
-    alone = catalog.tally(installed.minus(elsewhere))
-    kept = [catalog.preserved_tally(store) for store in ("ConflictAndDeleted", "PreExisting")]
-    blocked = replica.blocked()
-    state = replica.state
-    return FolderShot(
-        state=state.state,
-        reason=state.reason,
-        scanning=replica.disk.scanner.scanning,
-        objects=objects,
-        size=size,
-        backlog_in=Backlog(waiting + unknown.count(), waiting_bytes, _age_s(oldest_ms, now_ms)),
-        backlog_out=tuple(out),
-        only_here_files=alone.live,
-        only_here_bytes=alone.bytes,
-        staging_used_bytes=replica.fetching.used_bytes,
-        staging_quota_bytes=replica.settings.quota_bytes,
-        preserved_files=sum(files for files, _ in kept),
-        preserved_bytes=sum(size for _, size in kept),
-        blocked=tuple(blocked[:BLOCKED_SHOWN_MAX]),
-        blocked_count=len(blocked),
-    )
 
 
 def status_json(shot: Snapshot) -> dict[str, Any]:
@@ -160,46 +80,61 @@ def _member_json(row: MemberRow) -> dict[str, Any]:
 
 
 def _folder_json(row: FolderRow, names: Mapping[MemberId, str]) -> dict[str, Any]:
-    shot = row.shot
-    return {
+    named = {
         "id": row.folder.hex() if row.folder is not None else None,
         "name": row.name,
         "path": row.path,
-        "state": shot.state,
-        "state_name": STATE_NAMES[shot.state],
-        "reason": shot.reason or None,
-        "scanning": shot.scanning,
-        "objects": shot.objects,
-        "bytes": shot.size,
-        "lag_s": shot.lag_s,
-        "backlog_in": _backlog_json(shot.backlog_in),
+    }
+    if row.status is None:
+        return {**named, **_not_running(row.reason)}
+    status, look = row.status, row.status.look
+    return {
+        **named,
+        "state": look.state,
+        "state_name": look.state_name,
+        "reason": look.reason or None,
+        "scanning": look.scanning,
+        "objects": status.objects,
+        "bytes": status.bytes,
+        "lag_s": look.lag_s,
+        "backlog_in": _backlog_json(status.backlog_in),
         "backlog_out": [
             {
                 "member": names.get(out.member, out.member),
-                **_backlog_json(out.backlog),
+                **_backlog_json(out),
                 "as_of": rfc3339(out.as_of_ms) if out.as_of_ms is not None else None,
             }
-            for out in shot.backlog_out
+            for out in status.backlog_out
         ],
-        "only_here": {"files": shot.only_here_files, "bytes": shot.only_here_bytes},
-        "staging": {"used_bytes": shot.staging_used_bytes, "quota_bytes": shot.staging_quota_bytes},
-        "preserved": {"files": shot.preserved_files, "bytes": shot.preserved_bytes},
-        "blocked": [{"path": path_json(path), "reason": reason} for path, reason in shot.blocked],
-        "blocked_count": shot.blocked_count,
+        "only_here": {"files": status.only_here[0], "bytes": status.only_here[1]},
+        "staging": {"used_bytes": look.staging_used_bytes, "quota_bytes": look.staging_quota_bytes},
+        "preserved": {"files": status.preserved[0], "bytes": status.preserved[1]},
+        "blocked": [{"path": path_json(path), "reason": reason} for path, reason in look.blocked],
+        "blocked_count": look.blocked_count,
     }
 
 
-def _backlog_json(backlog: Backlog) -> dict[str, Any]:
+def _not_running(reason: str) -> dict[str, Any]:
+    """The same fields: nothing is known of it now."""
+    state = IN_ERROR if reason else UNINITIALIZED
+    return {
+        "state": state,
+        "state_name": STATE_NAMES[state],
+        "reason": reason or None,
+        "scanning": False,
+        "objects": 0,
+        "bytes": 0,
+        "lag_s": None,
+        "backlog_in": {"files": 0, "bytes": 0, "oldest_s": None},
+        "backlog_out": [],
+        "only_here": {"files": 0, "bytes": 0},
+        "staging": {"used_bytes": 0, "quota_bytes": 0},
+        "preserved": {"files": 0, "bytes": 0},
+        "blocked": [],
+        "blocked_count": 0,
+    }
+
+
+def _backlog_json(backlog: Backlog | BacklogOut) -> dict[str, Any]:
     oldest_s = round(backlog.oldest_s, 1) if backlog.oldest_s is not None else None
-    return {"files": backlog.files, "bytes": backlog.size, "oldest_s": oldest_s}
-
-
-def _backlog(replica: FolderReplica, lacking: CNSet, now_ms: int) -> Backlog:
-    if not lacking:
-        return Backlog()
-    tally = replica.catalog.tally(lacking)
-    return Backlog(tally.files, tally.bytes, _age_s(tally.oldest_ms, now_ms))
-
-
-def _age_s(since_ms: int | None, now_ms: int) -> float | None:
-    return max(0, now_ms - since_ms) / 1000 if since_ms is not None else None
+    return {"files": backlog.files, "bytes": backlog.bytes, "oldest_s": oldest_s}
