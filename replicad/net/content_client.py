@@ -20,7 +20,7 @@ from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.net.addresses import Address
 from replicad.net.client import SILENCE_S, UnreachableError, as_peer_errors, url_of
 from replicad.net.connection import LinkClosedError
-from replicad.net.content_server import CONTENT_PATH
+from replicad.net.content_server import ANSWER_PATH, CONTENT_PATH
 from replicad.net.content_wire import (
     FILES,
     GONE,
@@ -44,7 +44,6 @@ from replicad.net.server import member_of
 from replicad.net.tls import SERVER_NAME
 from replicad.net.wire import Deny, Want
 
-ANSWER_PATH = CONTENT_PATH + "answer/"
 REQUESTS_PER_MEMBER_MAX = 8
 """Under way to one member; more would only wait there."""
 

@@ -1,5 +1,8 @@
 """Serving content: requests are checked, read from disk in a few threads, and streamed under back-pressure.
 
+The answer to a request for ranges has a length, known beforehand. Where the content is lost in the middle that length
+cannot be kept: the rest is not sent, the asker, who has been told by a GONE, hangs up, and who does not is cut off.
+
 For one answer at most two batches of pieces exist: one on its way out, one being read ahead. Who reads slowly holds
 those, and one of a member's places; the threads go on with others. A file that can no longer be had, or is no longer
 what was asked for, is GONE for this item alone.
@@ -11,12 +14,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
-from typing import Protocol
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import aiohttp
+import aiohttp.abc
 from aiohttp import web
 
 from replicad.core.ids import FolderId, MemberId, Uid
+from replicad.net.addresses import Address
+from replicad.net.client import as_peer_errors, url_of
 from replicad.net.content_wire import (
     GONE,
     HEADER,
@@ -28,18 +36,26 @@ from replicad.net.content_wire import (
     ManifestRequest,
     RangesRequest,
     Request,
+    answer_bytes,
     decode_request,
 )
+from replicad.net.race import end_tasks
 from replicad.net.refusal import Code, Refused
 from replicad.net.server import member_of
+from replicad.net.tls import SERVER_NAME
+from replicad.net.wire import Want
 
 CONTENT_PATH = "/v1/content/"
+ANSWER_PATH = CONTENT_PATH + "answer/"
 ANSWERS_PER_MEMBER_MAX = 16
 """Twice what one of ours asks for at once (net.content_client): the rest of an old connection may still be there."""
 APART_BYTES = 65_536
 """From here on a piece is written by itself: joining it with others would copy it."""
 BATCH_BYTES = 524_288
 """Of small pieces, read in one turn of a thread and written at once."""
+
+LEAVE_S = 10.0
+"""For the asker to hang up after a GONE."""
 
 Buffer = bytes | bytearray
 Batch = tuple[Buffer, ...]
@@ -65,6 +81,14 @@ class ContentSource(Protocol):
         """Exactly `length` bytes (at most PIECE_BYTES_MAX) from `offset`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`data` ends after `length` bytes, or raises ConnectionResetError; None: its length shows at its end."""
+
+    length: int | None
+    data: AsyncGenerator[Buffer, None]
+
+
 class ContentDesk:
     """Answers requests for content, whichever way they came and the answer goes."""
 
@@ -81,8 +105,8 @@ class ContentDesk:
         return [web.post(CONTENT_PATH + route, self._serve) for route in ROUTES]
 
     @contextmanager
-    def answering(self, member_id: MemberId, route: str, body: bytes) -> Iterator[AsyncGenerator[Buffer, None]]:
-        """The answer's bytes, to be iterated once inside. Refused and ProtocolError come on entering."""
+    def answering(self, member_id: MemberId, route: str, body: bytes) -> Iterator[Answer]:
+        """The answer, to be iterated once inside. Refused and ProtocolError come on entering."""
         request = decode_request(route, body)
         if not self._source.may_read(member_id, request.folder):
             raise Refused(Code.FOLDER, "the folder is not replicated to this member")
@@ -90,34 +114,60 @@ class ContentDesk:
             raise Refused(Code.BUSY, "too many requests for content at once")
         self._answers[member_id] += 1
         try:
-            yield self._stream(_packed(self._pieces(request)))
+            length = answer_bytes(request)
+            yield Answer(length, self._stream(_packed(self._pieces(request)), length))
         finally:
             self._answers[member_id] -= 1
             if not self._answers[member_id]:
                 del self._answers[member_id]
+
+    async def bring(self, member_id: MemberId, want: Want, session: aiohttp.ClientSession, address: Address) -> None:
+        """Answer a WANT by a request of ours to `address`; Refused, ProtocolError, UnreachableError."""
+        with self.answering(member_id, want.route, want.body) as answer:
+            body = _Body(answer)
+            url = url_of(address, f"{ANSWER_PATH}{want.request_id}")
+            try:
+                with as_peer_errors():
+                    async with session.post(url, data=body, server_hostname=SERVER_NAME):
+                        return
+            finally:
+                await body.ended()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         route = request.path.removeprefix(CONTENT_PATH)
         with self.answering(member_of(request), route, body) as answer:
             response = web.StreamResponse()
+            if answer.length is not None:
+                response.content_length = answer.length
             await response.prepare(request)
-            async with aclosing(answer):
-                async for data in answer:
-                    await response.write(data)
-            await response.write_eof()
+            try:
+                async with aclosing(answer.data) as data:
+                    async for part in data:
+                        await response.write(part)
+                await response.write_eof()
+            except (OSError, aiohttp.ClientError):
+                if isinstance(request.transport, asyncio.Transport):
+                    request.transport.abort()  # nothing else can be said in the middle of a body
             return response
 
-    async def _stream(self, batches: Iterator[Batch]) -> AsyncGenerator[Buffer, None]:
+    async def _stream(self, batches: Iterator[Batch], length: int | None) -> AsyncGenerator[Buffer, None]:
         loop = asyncio.get_running_loop()
         ahead = loop.run_in_executor(self._threads, next, batches, None)
+        sent = 0
         try:
             while (batch := await asyncio.shield(ahead)) is not None:
                 ahead = loop.run_in_executor(self._threads, next, batches, None)
                 for data in batch:
                     yield data
+                    sent += len(data)
         finally:
             await asyncio.wait([ahead])  # the thread is out of `batches` before anything is closed beneath it
+        if length is not None and sent < length:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await asyncio.Event().wait()  # cancelled when the asker has hung up
+            raise ConnectionResetError("content was lost in the middle of its answer")
 
     def _pieces(self, request: Request) -> Iterator[tuple[int, int, Buffer]]:
         """(index, kind, data): in a thread."""
@@ -125,8 +175,7 @@ class ContentDesk:
             case FilesRequest():
                 yield from self._files(request)
             case RangesRequest():
-                for index, part in enumerate(request.ranges):
-                    yield from self._range(request, index, part.offset, part.length)
+                yield from self._ranges(request)
             case ManifestRequest():
                 for index, page in enumerate(request.pages or [None]):
                     data = self._source.manifest(request.folder, request.uid, request.digest, page)
@@ -140,16 +189,44 @@ class ContentDesk:
             else:
                 yield index, LAST, data
 
-    def _range(self, request: RangesRequest, index: int, offset: int, length: int) -> Iterator[tuple[int, int, Buffer]]:
-        end = offset + length
-        while offset < end:
-            size = min(PIECE_BYTES_MAX, end - offset)
-            data = self._source.read_range(request.folder, request.uid, request.digest, offset, size)
-            if data is None or len(data) != size:
-                yield index, GONE, b""
-                return
-            offset += size
-            yield index, LAST if offset == end else MORE, data
+    def _ranges(self, request: RangesRequest) -> Iterator[tuple[int, int, Buffer]]:
+        for index, part in enumerate(request.ranges):
+            offset, end = part.offset, part.offset + part.length
+            while offset < end:
+                size = min(PIECE_BYTES_MAX, end - offset)
+                data = self._source.read_range(request.folder, request.uid, request.digest, offset, size)
+                if data is None or len(data) != size:
+                    yield index, GONE, b""
+                    return
+                offset += size
+                yield index, LAST if offset == end else MORE, data
+
+
+class _Body(aiohttp.Payload):
+    """An answer as the body of a request. aiohttp writes it in a task of its own, which may outlive the request."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer, content_type="application/octet-stream")
+        self._size = answer.length
+        self._answer = answer
+        self._writing: asyncio.Task[Any] | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("an answer is no text")
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        self._writing = asyncio.current_task()
+        async with aclosing(self._answer.data) as data:
+            async for part in data:
+                await writer.write(part)
+
+    async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
+        await self.write(writer)
+
+    async def ended(self) -> None:
+        """The disk is not read any more."""
+        if self._writing:
+            await end_tasks([self._writing])
 
 
 def _cut(index: int, data: bytes | None) -> Iterator[tuple[int, int, Buffer]]:

@@ -3,7 +3,8 @@
 A request is a msgpack array, POSTed to one of three routes, or carried by a WANT (net.wire). The answer's body is a run
 of pieces, each with a header of 7 bytes, big-endian: the item's index in the request (2), what this piece is (1), its
 length (4); then its bytes. Items come in order, each in one piece or more, all but the last of them MORE; an item that
-cannot be had is one piece GONE, after pieces that must be forgotten, where it was lost while it was read.
+cannot be had is one piece GONE, after pieces that must be forgotten, where it was lost while it was read. Ranges belong
+to one content: the first GONE is the end of the answer, and the asker hangs up.
 
     /v1/content/files      [folder, [[uid, digest, size], …]]                 whole small files, of exactly that size
     /v1/content/manifest   [folder, uid, digest, [page's digest, …]]         those pages; without any, the top
@@ -34,6 +35,8 @@ PAGE_BYTES_MAX = 4 * 1_048_576
 """Of a manifest: 200,000 chunks, which a receiver holds in memory while it looks at them."""
 RANGES_MAX = 4_096
 FILE_BYTES_MAX = 2**63 - 1
+ANSWER_BYTES_MAX = 2**62
+"""Of all ranges together: the answer's length stands in one number."""
 PIECE_BYTES_MAX = 1_048_576
 """Large enough for a system call and a thread's turn to cost nothing; two of them are in memory for each answer."""
 
@@ -98,10 +101,11 @@ def decode_request(route: str, body: bytes) -> Request:
         request = decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"a request for content cannot be read: {error}") from error
-    if isinstance(request, RangesRequest) and any(
-        part.offset + part.length > FILE_BYTES_MAX for part in request.ranges
-    ):
-        raise ProtocolError("a range ends beyond any file")
+    if isinstance(request, RangesRequest):
+        if any(part.offset + part.length > FILE_BYTES_MAX for part in request.ranges):
+            raise ProtocolError("a range ends beyond any file")
+        if sum(part.length for part in request.ranges) > ANSWER_BYTES_MAX:
+            raise ProtocolError("the ranges are too long together")
     return request
 
 
@@ -118,6 +122,14 @@ def item_limits(request: Request) -> list[int]:
             return [part.length for part in request.ranges]
         case ManifestRequest():
             return [PAGE_BYTES_MAX] * max(1, len(request.pages))
+
+
+def answer_bytes(request: Request) -> int | None:
+    """The length of a whole answer, where it is known beforehand: HTTP's chunks cost both sides as much as TLS does."""
+    if not isinstance(request, RangesRequest):
+        return None
+    pieces = sum(-(-part.length // PIECE_BYTES_MAX) for part in request.ranges)
+    return HEADER.size * pieces + sum(part.length for part in request.ranges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from aiohttp import web
 from replicad.core.ids import MemberId
 from replicad.errors import PeerError
 from replicad.net.addresses import Address
-from replicad.net.client import UnreachableError, as_peer_errors, url_of
+from replicad.net.client import UnreachableError
 from replicad.net.connection import CLOSE_S, STREAM_PATH, Connection, LinkClosedError
-from replicad.net.content_client import ANSWER_PATH, ContentClient
+from replicad.net.content_client import ContentClient
 from replicad.net.content_server import ContentDesk, ContentSource
 from replicad.net.dialing import Dialer
 from replicad.net.identity import Identity, check_certificate
@@ -38,7 +38,7 @@ from replicad.net.refusal import Code, Refused
 from replicad.net.remote import DialState, Remote
 from replicad.net.server import Guard, join_routes, member_of
 from replicad.net.settings import NetSettings
-from replicad.net.tls import SERVER_NAME, ServerTrust
+from replicad.net.tls import ServerTrust
 from replicad.net.wire import FRAME_BYTES_MAX, Deny, Want
 
 STOP_S = 10.0
@@ -249,10 +249,7 @@ class PeerNetwork:
             address = await remote.direct() if remote else None
             if remote is None or address is None or self._content_desk is None:
                 raise Refused(Code.GONE, "this member cannot bring content there")
-            with self._content_desk.answering(link.member_id, want.route, want.body) as answer, as_peer_errors():
-                url = url_of(address, f"{ANSWER_PATH}{want.request_id}")
-                async with remote.session.post(url, data=answer, server_hostname=SERVER_NAME):
-                    return
+            await self._content_desk.bring(link.member_id, want, remote.session, address)
         except PeerError as error:
             refusal = error if isinstance(error, Refused) else Refused(Code.REQUEST, str(error))
             try:

@@ -145,12 +145,13 @@ def test_any_bytes_are_a_request_for_content_or_an_error(route: str, body: bytes
         (FILES, FilesRequest(b"f" * 16, [SmallFile(b"u" * 16, b"d" * 32, 1)] * 513)),
         (FILES, FilesRequest(b"f" * 16, [SmallFile(b"u" * 16, b"d" * 32, 131_073)])),
         (FILES, FilesRequest(b"f" * 15, [])),
-        (MANIFEST, ManifestRequest(b"f" * 16, b"u" * 16, b"d" * 32, [b"p" * 32] * 65)),
+        (MANIFEST, ManifestRequest(b"f" * 16, b"u" * 16, b"d" * 32, [b"p" * 16] * 65)),
         (MANIFEST, ManifestRequest(b"f" * 16, b"u" * 21, b"d" * 32, [])),
         (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 32, [Range(0, 1)] * 4_097)),
         (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 32, [Range(0, 0)])),
         (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 32, [Range(-1, 1)])),
         (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 32, [Range(2**63 - 1, 1)])),
+        (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 32, [Range(0, 2**61)] * 3)),
         (RANGES, RangesRequest(b"f" * 16, b"u" * 16, b"d" * 31, [Range(0, 1)])),
     ],
 )
@@ -185,10 +186,9 @@ def test_pieces_come_out_whole_however_the_bytes_are_cut(
     assert reader.complete
     for index, data in enumerate(bodies):
         got = [piece for piece in pieces if piece.index == index]
-        if data is None:
-            assert [piece.kind for piece in got] == [GONE]
-        else:
-            assert b"".join(piece.data for piece in got) == data
+        assert [piece.kind for piece in got] == [MORE] * (len(got) - 1) + [GONE if data is None else LAST]
+        assert b"".join(piece.data for piece in got) == (data or b"")
+        assert len(got) == max(1, -(-len(data or b"") // piece_bytes))
 
 
 @settings(max_examples=500, deadline=None)
