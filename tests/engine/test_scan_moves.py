@@ -241,16 +241,18 @@ def test_an_editors_save_is_an_edit_of_what_stands_there(seen: Seen) -> None:
     world.assert_shown()
 
 
+@pytest.mark.parametrize("backup", [b"f~", b".f.bak"])
 @pytest.mark.parametrize("seen", SEEN)
-def test_a_save_that_keeps_the_old_version_as_a_backup_is_an_edit_and_a_new_file(seen: Seen) -> None:
-    """vim with backup: the file is renamed away, a new one written. The object stays at its path."""
+def test_a_save_that_keeps_the_old_version_as_a_backup_is_an_edit_and_a_new_file(seen: Seen, backup: bytes) -> None:
+    """vim with backup: the file is renamed away, a new one written. The object stays at its path, whichever of the two
+    is looked at first."""
     world = with_tree()
     uid, before = world.uid(b"f"), world.written()
-    world.fs.user_rename(b"f", b"f~")
+    world.fs.user_rename(b"f", backup)
     world.write(b"f", b"saved")
     seen(world)
     assert world.uid(b"f") == uid
-    assert world.uid(b"f~") != uid
+    assert world.uid(backup) != uid
     assert world.written() == before + 2
     world.assert_shown()
 
