@@ -39,6 +39,8 @@ class DaemonOffice:
         self._identity = identity
         self._group = group
         self._member: MemberAtWork | None = None
+        self.api_addresses: Sequence[Address] = ()
+        """Where the operator API listens, once it does."""
         self._used = asyncio.Event()
         self._began = time.monotonic()
         self.entered = asyncio.Event()
@@ -131,6 +133,7 @@ class DaemonOffice:
                 replica=replica,
                 uptime_s=time.monotonic() - self._began,
                 addresses=[str(address) for address in member.network.addresses] if member is not None else [],
+                api=[str(address) for address in self.api_addresses],
                 group=(group.group_id.hex(), group.name) if group is not None else None,
                 members=self._member_rows(member) if member is not None else [],
                 folders=await member.folders.rows() if member is not None else [],

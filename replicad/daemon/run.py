@@ -55,6 +55,7 @@ async def _run(sources: Sources, settings: Settings) -> None:
     api = OperatorApi(office, office, events, settings.api, home)
     with _stop_signals() as stopped:
         await api.start()
+        office.api_addresses = api.addresses
         try:
             work = asyncio.create_task(_work(sources, settings, secret, identity, office, events))
             stopping = asyncio.create_task(stopped.wait())

@@ -44,6 +44,9 @@ class Snapshot:
     replica: int | None
     uptime_s: float
     addresses: Sequence[str]
+    """Where peers connect, with the port that the system gave."""
+    api: Sequence[str]
+    """Where the operator API answers over HTTP."""
     group: tuple[str, str] | None
     """(id, name)."""
     members: Sequence[MemberRow]
@@ -60,6 +63,7 @@ def status_json(shot: Snapshot) -> dict[str, Any]:
             "replica_id": f"{shot.replica:016x}" if shot.replica is not None else None,
             "uptime_s": round(shot.uptime_s, 1),
             "addresses": list(shot.addresses),
+            "api": list(shot.api),
         },
         "group": {"id": shot.group[0], "name": shot.group[1]} if shot.group is not None else None,
         "members": [_member_json(row) for row in sorted(shot.members, key=lambda row: (row.name, row.member))],
@@ -104,7 +108,7 @@ def _folder_json(row: FolderRow, names: Mapping[MemberId, str]) -> dict[str, Any
                 **_backlog_json(out),
                 "as_of": rfc3339(out.as_of_ms) if out.as_of_ms is not None else None,
             }
-            for out in status.backlog_out
+            for out in sorted(status.backlog_out, key=lambda out: (names.get(out.member, ""), out.member))
         ],
         "only_here": {"files": status.only_here[0], "bytes": status.only_here[1]},
         "staging": {"used_bytes": look.staging_used_bytes, "quota_bytes": look.staging_quota_bytes},
