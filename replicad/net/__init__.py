@@ -16,8 +16,8 @@
 hello told. For each member at most one link is up; `on_link_down` of one has returned before `on_link_up` of the next.
 `on_message` is awaited, and holds the peer back. A bug in a handler comes out of the `async with`.
 
-**Joining.** `join.JoinDesk` judges who wants in, with an `Invitations` for the books of tokens and an `Admit` that takes
-the joiner into the group and returns what it needs first. `token.new_invitation`, `encode_token`, `decode_token`.
+**Joining.** `join.JoinDesk` judges who wants in, with an `Invitations` for the books of tokens and an `Admit` that
+takes the joiner into the group and returns what it needs first. `token.new_invitation`, `encode_token`, `decode_token`.
 The other side: `joining.join_by_token` and `joining.join_by_secret`, which need no network. Keys and ids that follow
 from names: `core.naming`.
 

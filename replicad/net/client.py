@@ -18,7 +18,7 @@ from replicad.net.tls import SERVER_NAME
 CONNECT_S = 10.0
 """TCP and TLS: four round trips over the worst link, with a lost packet among them."""
 SILENCE_S = 60.0
-"""A peer that owes us bytes and sends none for so long is gone."""
+"""A peer that owes us bytes and sends none for so long is gone; so is one that takes none of what it asked for."""
 IDLE_CONNECTION_S = 30.0
 CONNECTIONS_MAX = 16
 """To one member: the stream, and more requests for content than are made at once (net.content_client)."""

@@ -4,8 +4,8 @@ The answer to a request for ranges has a length, known beforehand. Where the con
 cannot be kept: the rest is not sent, the asker, who has been told by a GONE, hangs up, and who does not is cut off.
 
 For one answer at most two batches of pieces exist: one on its way out, one being read ahead. Who reads slowly holds
-those, and one of a member's places; the threads go on with others. A file that can no longer be had, or is no longer
-what was asked for, is GONE for this item alone.
+those, and one of a member's places; the threads go on with others. Who takes nothing at all for SILENCE_S is cut off. A
+file that can no longer be had, or is no longer what was asked for, is GONE for this item alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aiohttp import web
 
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.net.addresses import Address
-from replicad.net.client import as_peer_errors, url_of
+from replicad.net.client import SILENCE_S, as_peer_errors, url_of
 from replicad.net.content_wire import (
     GONE,
     HEADER,
@@ -96,6 +96,14 @@ class ContentDesk:
         self._source = source
         self._threads = ThreadPoolExecutor(threads, "replicad-content")
         self._answers: Counter[MemberId] = Counter()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        """No answer is under way."""
+
+    @property
+    def answers(self) -> int:
+        """Under way, to all members."""
+        return self._answers.total()
 
     def close(self) -> None:
         """When no answer is under way any more."""
@@ -113,6 +121,7 @@ class ContentDesk:
         if self._answers[member_id] >= ANSWERS_PER_MEMBER_MAX:
             raise Refused(Code.BUSY, "too many requests for content at once")
         self._answers[member_id] += 1
+        self.idle.clear()
         try:
             length = answer_bytes(request)
             yield Answer(length, self._stream(_packed(self._pieces(request)), length))
@@ -120,6 +129,8 @@ class ContentDesk:
             self._answers[member_id] -= 1
             if not self._answers[member_id]:
                 del self._answers[member_id]
+            if not self._answers:
+                self.idle.set()
 
     async def bring(self, member_id: MemberId, want: Want, session: aiohttp.ClientSession, address: Address) -> None:
         """Answer a WANT by a request of ours to `address`; Refused, ProtocolError, UnreachableError."""
@@ -144,7 +155,8 @@ class ContentDesk:
             try:
                 async with aclosing(answer.data) as data:
                     async for part in data:
-                        await response.write(part)
+                        async with asyncio.timeout(SILENCE_S):
+                            await response.write(part)
                 await response.write_eof()
             except (OSError, aiohttp.ClientError):
                 if isinstance(request.transport, asyncio.Transport):
@@ -218,7 +230,8 @@ class _Body(aiohttp.Payload):
         self._writing = asyncio.current_task()
         async with aclosing(self._answer.data) as data:
             async for part in data:
-                await writer.write(part)
+                async with asyncio.timeout(SILENCE_S):
+                    await writer.write(part)
 
     async def write_with_length(self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None) -> None:
         await self.write(writer)

@@ -11,13 +11,14 @@ import pytest
 
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.errors import PeerError
+from replicad.net import content_server
 from replicad.net.client import UnreachableError, new_session
 from replicad.net.content_server import ANSWERS_PER_MEMBER_MAX
 from replicad.net.content_wire import FILES_MAX, PIECE_BYTES_MAX, SMALL_FILE_BYTES_MAX, SmallFile
 from replicad.net.refusal import Code, Refused
 from replicad.net.tls import member_context
 from replicad.net.wire import Deny, Want
-from tests.net.nodes import FOLDER, Node, refused_port, two_nodes
+from tests.net.nodes import FOLDER, PATIENCE_S, Node, refused_port, two_nodes
 from tests.net.rawpeer import RawPeer, raw_peer
 from tests.net.test_stream import join_as
 
@@ -211,6 +212,31 @@ async def test_who_reads_slowly_is_sent_no_more_than_fits_in_between(tmp_path: P
                 await anext(answer)
             assert pair.shelf.reads > before
         assert pair.server.network.link(pair.asker.id), "the link goes on"
+
+
+@WAYS
+async def test_who_takes_nothing_for_long_is_cut_off(
+    tmp_path: Path, way: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds one of its places and two batches in memory, else for ever."""
+    monkeypatch.setattr(content_server, "SILENCE_S", 0.2)
+    async with way(tmp_path) as pair:  # type: ignore[operator]
+        pair.shelf.size = 2**40
+        desk = pair.server.network._content_desk
+        assert desk is not None
+        answer = pair.asker.network.content.ranges(pair.server.id, FOLDER, UID, DIGEST, [(0, 2**40)])
+        async with aclosing(answer):
+            await anext(answer)
+            assert desk.answers == 1
+            async with asyncio.timeout(PATIENCE_S):
+                await desk.idle.wait()
+
+            async def take_all() -> None:
+                async for _ in answer:
+                    pass
+
+            with pytest.raises(UnreachableError):
+                await take_all()
 
 
 @WAYS
