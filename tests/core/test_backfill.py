@@ -67,6 +67,7 @@ def test_an_entry_is_asked_from_one_peer_that_has_shown_it() -> None:
     assert backfill.begin({A: cns(9), B: cns(1, 3), C: cns(1, 3)}, EMPTY, 1_001) == []
 
 
+@pytest.mark.requirement("L5")
 def test_what_the_first_peer_lacks_is_asked_from_the_next_at_once() -> None:
     backfill = lacking(cns(1, 9))
     cycles = backfill.begin({A: cns(1, 6), B: cns(5, 9)}, EMPTY, 1_000)

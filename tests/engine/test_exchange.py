@@ -216,6 +216,7 @@ def test_a_second_request_joins_the_cycle_in_flight() -> None:
     assert group.page_records["A", "B"] == 2_000
 
 
+@pytest.mark.requirement("P19")
 def test_a_page_has_at_most_a_mebibyte_and_always_one_record() -> None:
     group = Group("AB")
     a = group["A"]

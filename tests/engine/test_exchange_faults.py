@@ -17,8 +17,8 @@ from replicad.core.messages import (
     WireRecord,
     seal,
 )
-from replicad.errors import ProtocolError
-from tests.engine.exchange_net import Group, Member, messages, pair
+from replicad.errors import CatalogError, ProtocolError
+from tests.engine.exchange_net import Group, Member, fill, messages, pair, small_pages
 
 # -- faults
 
@@ -55,6 +55,29 @@ def test_s27_a_member_that_was_put_back_is_told_so_and_takes_nothing_that_it_wou
     group.run(5_000)
     assert a.known == b.known
     assert len({cn for cn in group.history if cn.replica == a.replica}) == 2
+
+
+def test_a_page_that_cannot_be_stored_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full for a moment: what was read so far is what was stored (I2)."""
+    small_pages(monkeypatch, 10, waiting=10)
+    group = Group("AB")
+    fill(group["A"], 50)
+    a, b = group["A"], group["B"]
+    group.connect_all()
+    group.run_until(lambda: b.catalog.head >= 20)
+
+    def fail(*args: object, **rest: object) -> int:
+        raise CatalogError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(b.catalog, "commit", fail)
+        with pytest.raises(CatalogError):
+            group.run_until(lambda: b.catalog.head >= 30)
+    assert b.catalog.head == 20
+    group.assert_honest()
+    group.run_until(lambda: b.known == a.known)
+    group.assert_honest()
+    group.assert_equal()
 
 
 # -- what a peer sends is validated

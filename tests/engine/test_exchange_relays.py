@@ -6,14 +6,17 @@ import msgspec
 import pytest
 
 from replicad.core.backfill import Profile
-from replicad.core.cnset import EMPTY
+from replicad.core.cnset import EMPTY, CNSet
+from replicad.core.draft import Draft
 from replicad.core.effects import Received
 from replicad.core.ids import Cn
 from replicad.core.messages import (
     BackfillRequest,
     ContentChange,
     Status,
+    set_of,
 )
+from replicad.core.status_board import STATUS_INTERVALS_MAX
 from tests.engine.exchange_net import PROMPT, Group, fill, messages, pair
 
 # -- relays and quiet
@@ -180,6 +183,24 @@ def test_a_status_that_shows_a_part_covers_nothing_and_proves_no_fault() -> None
     group.assert_honest()
     assert b.reports == []
     assert b.known.count() == 2
+
+
+@pytest.mark.requirement("P2")
+def test_a_set_with_very_many_holes_is_shown_in_part_and_taken_whole() -> None:
+    group = Group("AB", profile=PROMPT)
+    a, b = group["A"], group["B"]
+    draft = Draft(a.catalog)
+    draft.learn(CNSet.of(Cn(99, counter) for counter in range(1, 12_001, 2)))
+    a.catalog.commit(draft, now_ms=group.now_ms)
+    a.create("x")
+    group.connect_all()
+    group.run(5_000)
+    shown = messages(group, Status, "A", "B")[-1].own
+    assert shown.digest == b""
+    assert set_of(shown.known).interval_count() == STATUS_INTERVALS_MAX
+    assert b.known == a.known
+    assert a.known.interval_count() == 6_001
+    assert b.exchange.backfill_entries() == []
 
 
 def test_peers_that_have_installed_a_change_are_known_by_their_statuses() -> None:
