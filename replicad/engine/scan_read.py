@@ -72,6 +72,8 @@ class Reader:
         self._hashed: dict[bytes, HashOutcome] = {}
         self._to_hash: dict[Place, None] = {}
         self._busy: dict[Place, _Busy] = {}
+        self._fresh: set[Place] = set()
+        """Large files that are read once their times can be trusted."""
 
     @property
     def hashing(self) -> bool:
@@ -80,8 +82,8 @@ class Reader:
 
     @property
     def unsettled(self) -> bool:
-        """Whether a file is being written that has not been reported as blocked yet."""
-        return any(busy.tries < BUSY_REPORTED_AT for busy in self._busy.values())
+        """Whether a file is being written that has not been reported as blocked yet, or is to be read in a moment."""
+        return bool(self._fresh) or any(busy.tries < BUSY_REPORTED_AT for busy in self._busy.values())
 
     def take_hash(self, path: bytes, outcome: HashOutcome) -> list[Place]:
         """The answer to a `HashFile`; its path must be looked at again, and so must the places returned."""
@@ -103,9 +105,11 @@ class Reader:
 
     def forget(self, place: Place) -> None:
         self._busy.pop(place, None)
+        self._fresh.discard(place)
 
     def read(self, place: Place, path: bytes, stat: Stat, now_ns: int, effects: list[Effect]) -> Read | NotNow:
         """What is there now, which looked like `stat`."""
+        self._fresh.discard(place)
         trusted_ns = trusted_from(stat, now_ns)
         trusted_ms = -(-trusted_ns // NS_PER_MS) if trusted_ns > now_ns else None
         try:
@@ -134,6 +138,7 @@ class Reader:
         if path in self._hashing:
             return NotNow()
         if trusted_ms is not None:
+            self._fresh.add(place)
             return NotNow(trusted_ms)
         if len(self._hashing) >= HASHING_MAX:
             self._to_hash[place] = None

@@ -151,6 +151,8 @@ class Step:
             self.state.block(path, sight.blocked)
         else:
             self._unblock(path, why, stat)
+        if stat is None:
+            self._reader.forget(place)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
             self.state.leave_open(place, why)
         elif sight is Sight.APPEARED:
