@@ -50,6 +50,9 @@ class FolderContent:
         try:
             with self._readers.reader() as reader:
                 held = reader.manifest(digest)
+            if held is None:
+                with self._readers.reader(fresh=True) as reader:
+                    held = reader.manifest(digest)
             return decode_whole(held.blob) if held is not None else None
         except (CatalogError, PeerError):
             return None  # the folder is being closed, or a peer's manifest that no longer can be read
