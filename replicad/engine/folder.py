@@ -34,7 +34,7 @@ from replicad.core.plan import Step, node_path
 from replicad.core.records import Record
 from replicad.core.tree import wanted_path
 from replicad.engine.awaiting import BlockedObject
-from replicad.engine.disposal import OUTS_A_STEP, settle_out
+from replicad.engine.disposal import OUTS_A_STEP, QUIET_MS, settle_out
 from replicad.engine.exchange import Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
@@ -226,8 +226,7 @@ class FolderReplica:
             due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
         if self.phase is Phase.CLAIMING:
             due.append(now_ms)
-        outs = self.catalog.outs(2**62, 1)
-        due += [out.due_ms for out in outs]
+        due += [out.due_ms if out.due_ms <= now_ms + QUIET_MS else now_ms for out in self.catalog.outs(2**62, 1)]
         if self._missing_parents:
             due.append(self._asked_ms + PARENTS_ASKED_MS)
         return min((at for at in due if at is not None), default=None)
@@ -391,7 +390,13 @@ class FolderReplica:
 
     def _settle_outs(self, now_ms: int) -> None:
         changes: list[CatalogChange] = []
-        for out in self.catalog.outs(now_ms, OUTS_A_STEP):
+        outs = self.catalog.outs(now_ms, OUTS_A_STEP) or [
+            # Nothing is kept for longer than that: the clock was set back.
+            out
+            for out in self.catalog.outs(2**62, OUTS_A_STEP)
+            if out.due_ms > now_ms + QUIET_MS
+        ]
+        for out in outs:
             changes.extend(settle_out(self.fs, out, self.catalog.new_id(), OUT_STORE, now_ms))
         if changes:
             self.catalog.commit(None, changes, now_ms=now_ms)
