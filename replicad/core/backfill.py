@@ -22,6 +22,8 @@ from replicad.core.ids import MemberId
 
 ENTRIES_MAX = 1_000
 """An entry is a gap seen at one time; beyond it a new gap is joined to the last entry."""
+LACKING_INTERVALS_MAX = 200_000
+"""Of all entries together; a gap beyond it is seen again at the next status, when some of them are cleared."""
 FAILURES_MAX = 1_000
 """Of a peer, as counted for its rank; and of an entry: its delay has long reached its limit."""
 
@@ -103,7 +105,7 @@ class Backfill:
     def lack(self, shown: CNSet, known: CNSet, now_ms: int) -> None:
         """A peer has shown `shown`; what of it is neither known nor in an entry becomes one."""
         gap = shown.minus(known).minus(self._lacking)
-        if not gap:
+        if not gap or self._lacking.interval_count() + gap.interval_count() > LACKING_INTERVALS_MAX:
             return
         self._lacking = self._lacking.union(gap)
         if len(self._entries) >= ENTRIES_MAX:

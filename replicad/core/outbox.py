@@ -32,6 +32,11 @@ NOTES_MAX = 64
 """Pushes not yet told of, and changes held back: beyond it the oldest are joined."""
 
 
+TOLD_INTERVALS_MAX = 400_000
+"""Of what a peer has told on one link, some 50 MB; beyond it (a peer whose sets have nothing in common) what it told last
+stands alone: it may understate."""
+
+
 class Mark(msgspec.Struct, frozen=True, gc=False):
     """A catalog between two commits."""
 
@@ -81,7 +86,7 @@ class Outbox:
         """The peer has shown that it knows `cns`: by any message, for any reason."""
         told = (self.told or EMPTY).union(cns)
         if told is not self.told:
-            self.told = told
+            self.told = told if told.interval_count() <= TOLD_INTERVALS_MAX else cns
             self._sent = [sent for sent in self._sent if not told.contains_all(sent.cns)]
         self._told_ms = now_ms
 

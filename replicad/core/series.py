@@ -18,6 +18,9 @@ from replicad.core.ids import ReplicaId
 CHECKPOINTS_MAX = 64
 """Sets that a peer has shown and that are not known yet: a second or two of a busy group; each is a few intervals."""
 
+CHECKPOINT_INTERVALS_MAX = 1_024
+"""Of what a checkpoint lacks: what is on its way is a few; where very much is missing, a series will bring it."""
+
 
 class Row(msgspec.Struct, frozen=True, gc=False):
     """`position` is w: read up to here; `head` is h, the highest head taken. Of one peer and replica id."""
@@ -67,6 +70,8 @@ class Coverage:
 
     def note(self, checkpoint: Checkpoint) -> None:
         """In the order in which they came. When full, the newest gives way: the oldest will be covered first."""
+        if checkpoint.lacking.interval_count() > CHECKPOINT_INTERVALS_MAX:
+            return
         if self._waiting and self._waiting[0].replica != checkpoint.replica:
             self._waiting.clear()
         if len(self._waiting) == CHECKPOINTS_MAX:

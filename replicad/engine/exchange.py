@@ -37,7 +37,7 @@ from replicad.core.messages import (
     set_of,
     unseal,
 )
-from replicad.core.outbox import Mark, Push
+from replicad.core.outbox import TOLD_INTERVALS_MAX, Mark, Push
 from replicad.core.records import Record
 from replicad.core.settling import Settling
 from replicad.core.status_board import Known, StatusBoard, open_status, shortened
@@ -153,9 +153,10 @@ class Exchange:
         """REQUIREMENTS P16: ask everyone for its status, tell everyone ours, make every backfill entry due."""
         self._backfill.expire(now_ms)
         out: list[Effect] = []
+        own = self._speaker.status(self._links, now_ms)
         for peer in self._links:
             self._request_status(peer, out)
-            self._send_status(peer, self._next_correlation(), self._speaker.status(self._links, now_ms), now_ms, out)
+            self._send_status(peer, self._next_correlation(), own, now_ms, out)
         self._advance(now_ms, out)
         return out
 
@@ -267,6 +268,8 @@ class Exchange:
 
     def _answer(self, peer: MemberId, request: BackfillRequest, now_ms: int, out: list[Effect]) -> None:
         base, wanted = set_of(request.base), set_of(request.wanted)
+        if request.after < 0:
+            raise ProtocolError("a backfill request begins before the first position")
         if not self._may_receive(peer):
             return
         self._links[peer].outbox.hear(base, now_ms)
@@ -306,6 +309,8 @@ class Exchange:
         link = self._links[peer]
         link.outbox.hear(known, now_ms)
         link.offers = link.offers.union(known)
+        if link.offers.interval_count() > TOLD_INTERVALS_MAX:
+            link.offers = known
         if self._may_send(peer):
             self._check_put_back(peer, known, out)
             self._backfill.lack(known, self._catalog.known, now_ms)

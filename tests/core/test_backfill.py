@@ -214,3 +214,15 @@ def test_i8_the_array_has_a_limit_beyond_which_gaps_are_joined() -> None:
     for row in backfill.rows():
         whole = whole.union(row.cns)
     assert whole.count() == ENTRIES_MAX + 500
+
+
+def test_i8_what_a_liar_shows_is_bounded_and_is_seen_again_when_there_is_room() -> None:
+    backfill = array()
+    whole = EMPTY
+    for replica in range(1, 5):
+        whole = CNSet({replica: tuple((counter, counter) for counter in range(1, 120_001, 2))})
+        backfill.lack(whole, cns(1_000), 0)
+    assert len(backfill) == 3
+    backfill.clear(CNSet.span(1, 1, 120_000))
+    backfill.lack(whole, cns(1_000), 0)
+    assert len(backfill) == 3

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from replicad.core import outbox as core_outbox
 from replicad.core.cnset import EMPTY, CNSet
-from replicad.core.ids import Uid
+from replicad.core.ids import Cn, Uid
 from replicad.core.outbox import (
     FORWARD_DELAY_MS,
     FORWARD_LATEST_MS,
@@ -149,3 +150,14 @@ def test_i8_notes_are_bounded_and_nothing_is_forgotten(elsewhere: bool) -> None:
         assert outbox.due(3 * NOTES_MAX, 2 * FORWARD_LATEST_MS, all_settled) == Push(0, 0, EMPTY)
     else:
         assert outbox.waiting == 3 * NOTES_MAX
+
+
+def test_i8_what_a_peer_tells_is_bounded_and_understates_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_outbox, "TOLD_INTERVALS_MAX", 10)
+    outbox = Outbox()
+    for block in range(20):
+        outbox.hear(CNSet.of(Cn(block + 1, counter) for counter in (1, 3, 5, 7)), 0)
+        assert outbox.told is not None
+        assert outbox.told.interval_count() <= 10
+    assert outbox.told is not None
+    assert Cn(20, 7) in outbox.told
