@@ -39,6 +39,9 @@ from replicad.core.want import same_bytes
 class Appeared(msgspec.Struct, frozen=True):
     """An entry that no node stands for. A directory is listed by whoever found it, entry by entry.
 
+    Nothing is entered in a directory that stands for no object: its objects were collected elsewhere while this member
+    was away (DESIGN section 4, stale), and it is about to leave the disk with everything in it.
+
     `digest` is a file's, `value` a symlink's target. `node` is the id that its node is to get: one never used before.
     `fresh`: its times were too fresh to trust (core.diff).
     """
@@ -156,6 +159,8 @@ class Originator:
     # Appeared.
 
     def _appeared(self, change: Appeared) -> None:
+        if not self._draft.uids_at(change.parent):
+            return
         look = _look(change.seen, change.digest, change.value)
         kind = change.seen.kind
         if self._founding:
@@ -230,6 +235,8 @@ class Originator:
 
     def _edit_file(self, node: Node, change: Edited) -> Cn | None:
         states = self._author.states(self._draft.uids_at(node.id))
+        if not states:
+            return node.shows
         first = states[0]
         shown = _shown(node, states)
         base = first.base_content
@@ -263,12 +270,13 @@ class Originator:
         self._pins.siblings(node.parent, node.name)
         self._clear_hidden(node.id)
         parents = self._draft.uids_at(change.parent)
-        assert parents, "a directory on the disk stands for no object"
         states = self._author.states(self._draft.uids_at(node.id))
         moving = states if node.kind == DIRECTORY else states[:1]
+        if not parents:
+            moving = []  # into a directory that stands for no object: it shares its fate
         for state in moving:
             self._write_place(state, node, parents, change)
-        shows = self._keep_look(node, states) if len(moving) < len(states) else node.shows
+        shows = self._keep_look(node, states) if 0 < len(moving) < len(states) else node.shows
         for state in states[len(moving) :]:
             self._write_gone(state.record.uid)
         self._draft.put_node(msgspec.structs.replace(node, parent=change.parent, name=change.name, shows=shows))

@@ -84,7 +84,7 @@ class Scanner:
 
     def next_due_ms(self) -> int | None:
         """When something must be looked at again though nothing has told of it."""
-        return min((due_ms for due_ms, _ in self._state.due.values()), default=None)
+        return self._state.first_due_ms
 
     # What it is told.
 

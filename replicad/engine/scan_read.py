@@ -104,6 +104,7 @@ class Reader:
         return due_ms if due_ms > now_ms else None
 
     def forget(self, place: Place) -> None:
+        """There is nothing to be read here (any more)."""
         self._busy.pop(place, None)
         self._fresh.discard(place)
 
@@ -119,11 +120,12 @@ class Reader:
                 return self._read_large(place, path, stat, now_ns // NS_PER_MS, trusted_ms, effects)
             return self._judge(place, path, hash_file(self._fs, path, stat), now_ns // NS_PER_MS, trusted_ms)
         except FileNotFoundError:
+            self.forget(place)
             return NotNow()  # gone since it was looked at: whoever watches tells, or the next scan
         except FileTrouble as error:
-            return self._troubled(error, now_ns)
+            return self._troubled(place, error, now_ns)
         except OSError as error:
-            return self._troubled(trouble(path, error), now_ns)
+            return self._troubled(place, trouble(path, error), now_ns)
 
     def _read_large(
         self, place: Place, path: bytes, stat: Stat, now_ms: int, trusted_ms: int | None, effects: list[Effect]
@@ -163,7 +165,8 @@ class Reader:
         report = Report(FILE_BEING_WRITTEN, reason, path) if tries == BUSY_REPORTED_AT else None
         return NotNow(due_ms, reason, report)
 
-    def _troubled(self, error: FileTrouble, now_ns: int) -> NotNow:
+    def _troubled(self, place: Place, error: FileTrouble, now_ns: int) -> NotNow:
+        self.forget(place)
         return NotNow(now_ns // NS_PER_MS + TROUBLED_RETRY_MS, error.reason)
 
 

@@ -328,7 +328,7 @@ class Resolver:
         """Nothing can be decided: a directory on the way cannot be seen. It is blocked; these are looked at later."""
         for place, why in self._ripe():
             self._state.close(place)
-            self._state.due[place] = (self._step.now_ms + TROUBLED_RETRY_MS, why)
+            self._state.delay(place, self._step.now_ms + TROUBLED_RETRY_MS, why, owed=False)
 
 
 def _freed(claims: dict[NodeId, _Claim]) -> dict[NodeId, _Claim]:

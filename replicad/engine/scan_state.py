@@ -16,6 +16,8 @@ HINTS_MAX = 100_000
 """Hints waiting: some 20 MB. Where there are more, the whole folder is scanned, which costs less than they would."""
 OPEN_MAX = 100_000
 """Open places: a burst of deletions. What is found beyond stays as it is until the scan that follows."""
+DUE_MAX = 100_000
+"""Places to be looked at again later: files written to a moment ago, or that cannot be read. Some 20 MB."""
 BLOCKED_MAX = 10_000
 """Blocked paths that are listed; the rest is tried again all the same. So many are one fault of the whole disk."""
 
@@ -48,6 +50,8 @@ class ScanState:
     """Directories that are gone, too large to be entered as gone in one go."""
     due: dict[Place, tuple[int, Why]] = field(default_factory=dict)
     """To be looked at again, from a time on."""
+    first_due_ms: int | None = None
+    """Not after the first of them."""
     hints: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     """(directory, name), with the directory's inode where that was told."""
     lost: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
@@ -137,10 +141,21 @@ class ScanState:
             self.walk(path, full=full)
         self.missed.clear()
 
+    def delay(self, place: Place, due_ms: int, why: Why, *, owed: bool = True) -> None:
+        """To be looked at from then on. `owed`: where there is no room, a scan has to; else trying again is all."""
+        if place not in self.due and len(self.due) >= DUE_MAX:
+            self.again |= owed
+            return
+        self.due[place] = (due_ms, why)
+        self.first_due_ms = due_ms if self.first_due_ms is None else min(self.first_due_ms, due_ms)
+
     def wake(self, now_ms: int) -> None:
         """What is due is looked at."""
+        if self.first_due_ms is None or self.first_due_ms > now_ms:
+            return
         for place in [place for place, (due_ms, _) in self.due.items() if due_ms <= now_ms]:
             self.add(place, self.due.pop(place)[1])
+        self.first_due_ms = min((due_ms for due_ms, _ in self.due.values()), default=None)
 
     def block(self, path: bytes, reason: str) -> None:
         if path in self.blocked or len(self.blocked) < BLOCKED_MAX:

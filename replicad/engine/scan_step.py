@@ -122,6 +122,7 @@ class Step:
         if held is not None:
             why = Why(why.by_scan and held.by_scan, why.in_walk)
         if directory != ROOT_NODE and self.draft.node(directory) is None:
+            self._reader.forget(place)
             return
         path = join(node_path(self.draft, directory), name)
         try:
@@ -140,19 +141,19 @@ class Step:
     def trouble(self, place: Place, path: bytes, reason: str, why: Why) -> None:
         """Nothing can be said of this entry, nor of what is beneath it."""
         self.state.block(path, reason)
-        self.state.due[place] = (self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan))
+        self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan), owed=False)
 
     # What was seen.
 
     def _see(self, place: Place, path: bytes, stat: Stat | None, why: Why, moves: Moves) -> None:
         node = self.draft.node_at(*place)
         sight = look(node, stat, self.mount)
+        if sight not in (Sight.READ, Sight.APPEARED):
+            self._reader.forget(place)
         if sight.blocked:
             self.state.block(path, sight.blocked)
         else:
             self._unblock(path, why, stat)
-        if stat is None:
-            self._reader.forget(place)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
             self.state.leave_open(place, why)
         elif sight is Sight.APPEARED:
@@ -172,7 +173,8 @@ class Step:
             self._leave_open(place, why, moves)
         elif stat.kind == DIRECTORY:
             self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
-            self._enter_directory(path, why)
+            if self.draft.node_at(*place) is not None:
+                self._enter_directory(path, why)
         else:
             found = self._read(place, path, stat, why)
             if found is not None:
@@ -188,7 +190,6 @@ class Step:
                 self._enter_directory(path, why)
             return
         if sight is Sight.SAME:
-            self._reader.forget(place)
             return
         if stat.inode != node.inode:
             origin, sure = moves.origin(stat, place)
@@ -204,12 +205,12 @@ class Step:
         if isinstance(found, Read):
             self._read_bytes += stat.size
             if found.trusted_ms is not None:
-                self.state.due[place] = (found.trusted_ms, Why(by_scan=False))
+                self.state.delay(place, found.trusted_ms, Why(by_scan=False))
             if found.hashed is not None and found.hashed.manifest is not None:
                 self.looked.hashed.append(found.hashed)
             return found
         if found.due_ms is not None:
-            self.state.due[place] = (found.due_ms, Why(why.by_scan))
+            self.state.delay(place, found.due_ms, Why(why.by_scan), owed=not found.reason)
         if found.reason:
             self.state.block(path, found.reason)
         if found.report is not None:
@@ -244,13 +245,14 @@ class Step:
                 self.state.add((node.id, name), why)
         if at is None:
             assert missing is not None
-            self.state.add(missing, why)
+            # While a scan is on its way, a directory that is not known yet need not have come just now.
+            self.state.add(missing, Why(self.state.walking))
             self.state.lose(directory, name, inode)
             return
         place = (at, name)
         due_ms = self._reader.may_try(place, self.now_ms)
         if due_ms is not None:
-            self.state.due[place] = (due_ms, why)
+            self.state.delay(place, due_ms, why)
         else:
             self.state.add(place, why)
 

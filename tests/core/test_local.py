@@ -730,6 +730,29 @@ def test_s40_changes_made_while_stopped_are_edits_of_the_same_objects() -> None:
     assert b.uids(b"e/f") == (uid,)
 
 
+def test_what_stands_for_no_object_is_followed_and_originates_nothing() -> None:
+    """Objects that were collected elsewhere are dropped (DESIGN section 4, stale); their entries are about to go."""
+    a = members(1)[0]
+    a.mkdir(b"d")
+    a.write(b"d/f", 101)
+    a.write(b"g", 102)
+    draft = Draft(a.view)
+    for path in (b"d", b"d/f"):
+        draft.drop(a.only(path).record.uid)
+    a.view.apply(draft)
+    known = a.view.known
+    inode = a.at(b"d/f").inode + 1
+    a.take(Edited(a.at(b"d/f").id, Sight(FILE, inode, 103), digest(103)))
+    a.take(Appeared(0, a.at(b"d").id, b"new", Sight(FILE), digest(1)))
+    assert a.at(b"d/f").inode == inode
+    assert a.node(b"d/new") is None
+    assert a.view.known == known
+    a.take(Moved(a.at(b"g").id, a.at(b"d").id, b"g", Sight(FILE)))
+    assert a.tree() == {}
+    a.take(Vanished(a.at(b"d").id))
+    assert a.node(b"d") is None
+
+
 # Siblings (rule 5), on a view made by hand: the policy is not in the tree yet.
 
 

@@ -474,6 +474,39 @@ def test_an_unwatchable_directory_is_scanned_all_the_same() -> None:
     world.assert_shown()
 
 
+def test_more_files_to_be_looked_at_again_than_are_remembered_become_a_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_state, "DUE_MAX", 2)
+    world = World()
+    world.run()
+    for number in range(5):
+        world.fs.user_write(b"%d" % number, b"fresh")
+    world.step()
+    assert scanning(world)
+    world.tick()
+    world.run()
+    world.assert_shown()
+
+
+def test_what_cannot_be_read_and_is_not_remembered_makes_no_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_state, "DUE_MAX", 1)
+    world = World()
+    for number in range(3):
+        world.write(b"%d" % number, b"secret")
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "open_read":
+            raise OSError(errno.EACCES, "as the test wants it", *paths)
+
+    world.fs.before_read = refuse
+    world.run()
+    assert world.scanner.full_scans == 1
+    assert len(world.scanner.blocked()) == 3
+    world.fs.before_read = None
+    world.rescan()
+    assert world.scanner.blocked() == []
+    world.assert_shown()
+
+
 # Files that are being written.
 
 
@@ -614,6 +647,7 @@ def test_a_large_file_is_hashed_elsewhere_once_its_times_can_be_trusted() -> Non
     large(world, b"big")
     world.run()
     assert world.effects == []
+    assert not at_rest(world)
     world.pass_time(100)
     assert world.effects == [HashFile(b"", b"big")]
     assert world.tree() == {}
@@ -625,6 +659,16 @@ def test_a_large_file_is_hashed_elsewhere_once_its_times_can_be_trusted() -> Non
     world.run()
     assert at_rest(world)
     world.assert_shown()
+
+
+def test_a_large_file_that_is_gone_before_it_was_read_is_not_waited_for() -> None:
+    world = World()
+    world.run()
+    large(world, b"big")
+    world.run()
+    world.fs.user_unlink(b"big")
+    world.run()
+    assert at_rest(world)
 
 
 def test_a_large_file_that_was_changed_while_it_was_hashed_is_hashed_again() -> None:

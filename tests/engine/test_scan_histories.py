@@ -224,7 +224,9 @@ def _identity(choose: Choose) -> None:
         for number in entries.looked_at():
             held.pop(number, None)
         for path, number in entries.at.items():
-            assert held.setdefault(number, world.uid(path)) == world.uid(path), f"{path!r} is another object than before"
+            assert held.setdefault(number, world.uid(path)) == world.uid(path), (
+                f"{path!r} is another object than before"
+            )
     world.deliver = world.take_in
     world.tick()
     world.assert_shown()
