@@ -33,8 +33,8 @@ NOTES_MAX = 64
 
 
 TOLD_INTERVALS_MAX = 400_000
-"""Of what a peer has told on one link, some 50 MB; beyond it (a peer whose sets have nothing in common) what it told last
-stands alone: it may understate."""
+"""Of what a peer has told on one link, some 50 MB; beyond it (its sets have nothing in common) what it told last stands
+alone: it may understate."""
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
