@@ -185,7 +185,7 @@ async def test_content_that_is_lost_while_it_is_read_is_refused_late(tmp_path: P
 
 
 @WAYS
-async def test_a_folder_that_is_not_replicated_to_the_asker_is_refused(tmp_path: Path, way: object) -> None:
+async def test_i11_a_folder_that_is_not_replicated_to_the_asker_is_refused(tmp_path: Path, way: object) -> None:
     async with way(tmp_path) as pair:  # type: ignore[operator]
         pair.shelf.members = set()
         pair.shelf.small = {uid(1): b"secret"}
@@ -195,7 +195,7 @@ async def test_a_folder_that_is_not_replicated_to_the_asker_is_refused(tmp_path:
 
 
 @WAYS
-async def test_who_reads_slowly_is_sent_no_more_than_fits_in_between(tmp_path: Path, way: object) -> None:
+async def test_i8_who_reads_slowly_is_sent_no_more_than_fits_in_between(tmp_path: Path, way: object) -> None:
     """What is read from the disk stays within a bound, however much was asked for; the rest comes when it is taken."""
     async with way(tmp_path) as pair:  # type: ignore[operator]
         pair.shelf.size = 2**40

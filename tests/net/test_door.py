@@ -51,7 +51,7 @@ class Door:
         return b"the first records"
 
 
-async def test_a_removed_member_is_cut_off_at_once_and_hears_why(pair: tuple[Node, Node]) -> None:
+async def test_i11_a_removed_member_is_cut_off_at_once_and_hears_why(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
     async with alpha.running(), beta.running():
         alpha.knows(beta)
@@ -71,7 +71,7 @@ async def test_a_removed_member_is_cut_off_at_once_and_hears_why(pair: tuple[Nod
         assert len(alpha.seen.ups) == 1
 
 
-async def test_whatever_a_removed_member_has_open_is_cut(pair: tuple[Node, Node]) -> None:
+async def test_i11_whatever_a_removed_member_has_open_is_cut(pair: tuple[Node, Node]) -> None:
     """Also a connection that it made before its removal, and that asks for something only afterwards."""
     alpha, beta = pair
     async with alpha.running(), beta.running():
@@ -85,7 +85,7 @@ async def test_whatever_a_removed_member_has_open_is_cut(pair: tuple[Node, Node]
                 await session.get(url_of(alpha.address, "/v1/alive"))
 
 
-async def test_a_certificate_that_a_member_signed_is_no_member(pair: tuple[Node, Node], tmp_path: Path) -> None:
+async def test_i11_a_certificate_that_a_member_signed_is_no_member(pair: tuple[Node, Node], tmp_path: Path) -> None:
     """OpenSSL takes every member's certificate as an authority: the chain verifies, and the guard refuses."""
     alpha, _ = pair
     authority = make_certificate(tmp_path, "authority", ca=True)
@@ -114,7 +114,7 @@ async def test_a_certificate_that_a_member_signed_is_no_member(pair: tuple[Node,
         ("OPTIONS", "*"),
     ],
 )
-async def test_without_a_certificate_there_is_one_refusal_and_nothing_else(
+async def test_i11_without_a_certificate_there_is_one_refusal_and_nothing_else(
     pair: tuple[Node, Node], method: str, path: str
 ) -> None:
     alpha, beta = pair

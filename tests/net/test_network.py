@@ -144,9 +144,11 @@ async def test_the_next_link_comes_up_only_when_the_last_is_known_to_be_down(pai
         beta.knows(alpha)
         beta.dials(alpha)
         (await beta.linked(alpha)).close("try again")
-        await beta.seen.until(lambda: len(beta.seen.ups) == 2)
-        assert order == ["up"]
-        let_go.set()
+        try:
+            await beta.seen.until(lambda: len(beta.seen.ups) == 2)
+            assert order == ["up"]
+        finally:
+            let_go.set()
         await alpha.seen.until(lambda: len(alpha.seen.ups) == 2)
         assert order == ["up", "down", "up"]
         alpha.seen.on_link_down = down  # type: ignore[method-assign]
@@ -180,6 +182,7 @@ async def test_pings_tell_the_round_trip_and_the_clocks_offset(pair: tuple[Node,
         assert abs(link.clock_offset_ms) <= link.rtt_ms + 2
 
 
+@pytest.mark.requirement("R17")
 async def test_a_member_is_found_again_at_another_address(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
     async with alpha.running():
@@ -200,6 +203,7 @@ async def test_a_member_is_found_again_at_another_address(pair: tuple[Node, Node
             assert state.error == ""
 
 
+@pytest.mark.requirement("R17")
 async def test_new_addresses_are_tried_at_once_however_long_the_pause_is(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
     settings = with_settings(dial_min_ms=600_000, dial_max_ms=600_000)
@@ -227,6 +231,7 @@ async def test_an_address_that_never_answers_does_not_hold_up_one_that_does(pair
             await alpha.linked(beta)
 
 
+@pytest.mark.requirement("R17")
 async def test_a_link_is_never_made_with_another_member_at_the_address(pair: tuple[Node, Node], tmp_path: Path) -> None:
     alpha, beta = pair
     gamma = Node(make_identity(tmp_path, "gamma"))
@@ -256,7 +261,8 @@ async def test_a_pooled_connection_is_never_used_for_another_member(pair: tuple[
             await dialers[alpha.id].reach(sessions[alpha.id], [gamma.address])
 
 
-async def test_who_sends_faster_than_the_other_takes_waits(pair: tuple[Node, Node]) -> None:
+@pytest.mark.requirement("D6")
+async def test_i8_who_sends_faster_than_the_other_takes_waits(pair: tuple[Node, Node]) -> None:
     """And what is held in between is bounded, nothing is lost, and the link does not die of it."""
     alpha, beta = pair
     settings = with_settings(dead_ms=300, send_queue_bytes=1_048_576)
@@ -299,7 +305,7 @@ async def test_sending_on_a_link_that_ends_says_so(pair: tuple[Node, Node]) -> N
             link.try_send(FOLDER, b"more")
 
 
-async def test_a_bad_message_ends_its_link_and_no_other(pair: tuple[Node, Node], tmp_path: Path) -> None:
+async def test_i10_a_bad_message_ends_its_link_and_no_other(pair: tuple[Node, Node], tmp_path: Path) -> None:
     alpha, beta = pair
     gamma = Node(make_identity(tmp_path, "gamma"))
 

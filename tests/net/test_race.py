@@ -41,7 +41,8 @@ class Field:
 
 async def test_the_first_that_works_wins_and_the_others_are_ended() -> None:
     field = Field()
-    assert await race(["hang", "bad", "good", "never"], field.attempt, field.discard, stagger_s=0.01) == "good"
+    async with asyncio.timeout(2):
+        assert await race(["hang", "bad", "good", "never"], field.attempt, field.discard, stagger_s=0.01) == "good"
     assert field.started == ["hang", "bad", "good"]
     assert sorted(field.ended) == ["bad", "good", "hang"]
 

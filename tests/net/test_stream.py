@@ -198,7 +198,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("frame", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_garbage_ends_its_link_with_a_reason_and_no_other(
+async def test_i10_garbage_ends_its_link_with_a_reason_and_no_other(
     pair: tuple[Node, Node], tmp_path: Path, frame: bytes
 ) -> None:
     alpha, beta = pair
