@@ -23,7 +23,7 @@ from tests.net.certificates import make_identity
 GROUP = b"g" * 16
 FOLDER = b"f" * 16
 LOOPBACK = Address("127.0.0.1", 0)
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """How long a condition may take to come about; tests wait for conditions, and fail here."""
 
 SETTINGS = NetSettings(

@@ -1,12 +1,13 @@
 """The stream's first words and its frames, played by a peer that says whatever the test wants."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from replicad.net.connection import LinkClosedError
+from replicad.net.connection import Connection, LinkClosedError
 from replicad.net.refusal import Code
 from replicad.net.wire import (
     FRAME_BYTES_MAX,
@@ -257,11 +258,20 @@ async def test_who_asks_without_reading_the_answers_is_cut_off(pair: tuple[Node,
         alpha.knows(beta)
         async with raw_peer(beta.identity, alpha) as peer:
             await join_as(peer, alpha)
+            small_buffers(peer.connection, (await alpha.linked(beta))._connection)
             pinging = asyncio.create_task(ping_for_ever(peer))
             await alpha.seen.until(lambda: alpha.seen.downs)
             assert alpha.seen.downs[0][1] == "the peer asks and does not read the answers"
             with pytest.raises(LinkClosedError):
                 await pinging
+
+
+def small_buffers(*connections: Connection) -> None:
+    """So that what the system takes without anyone reading it is little."""
+    for connection in connections:
+        end = connection.socket.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
 
 
 async def ping_for_ever(peer: RawPeer) -> None:
