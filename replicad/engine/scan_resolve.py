@@ -4,7 +4,8 @@ Each call makes the first kind of progress that there is, and has all open place
 changes (a directory that turned up carries everything in it along) is seen on the disk, not computed.
 
 1. Entries that turned up at names that are free, or come free by the same moves: swaps, chains of renames.
-2. Entries that turned up at names whose former holders are nowhere, and do not turn up thereby: these are gone (S34).
+2. Entries that turned up at names whose former holders are nowhere, or that are of another kind than these: what does
+   not turn up thereby is gone (S34).
 3. Another directory stands where one stood that is nowhere else: it has been made again; or one that is inside it now.
 4. Entries that are nowhere: gone. A large directory goes in pieces, the uppermost last.
 
@@ -73,7 +74,7 @@ class Resolver:
             self._progress()
         elif outdated := [(p, why) for p, why in self._ripe() if self._state.opened_at[p] < self._state.changes]:
             self._look_again(outdated)  # something was entered since: it may be certain by now
-        elif self._move_over(claims) or self._replace(found) or self._remove(found):
+        elif self._move_over(found, claims) or self._replace(found) or self._remove(found):
             self._progress()
         else:
             self._postpone()
@@ -133,29 +134,30 @@ class Resolver:
         """Moves to free names, and those that free each other's."""
         return self._apply(_freed(claims))
 
-    def _move_over(self, claims: dict[NodeId, _Claim]) -> bool:
-        """Moves to names whose holders are nowhere: as far as can be seen.
+    def _move_over(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> bool:
+        """What stands at names whose holders are nowhere, as far as can be seen.
 
-        A directory that has moved can be looked into only once it has, and there a holder may turn up, or what was in
-        one. So the holders are displaced, everything is looked at again, all in this draft, and only what is still
-        nowhere is gone.
+        A directory that has moved, or is new, can be looked into only once it is entered, and there a holder may turn
+        up, or what was in one. So the holders are displaced, everything is looked at again, all in this draft, and only
+        what is still nowhere is gone.
         """
         displaced: dict[NodeId, None] = {}
         for _ in range(ROUNDS_MAX):
-            holders = self._holders(claims)
-            for holder in holders:
-                piece = self._piece(holder, set(claims)) if not displaced else None
+            holders = self._holders(found, claims)
+            for holder in holders if not displaced else ():
+                piece = self._piece(holder, set(claims))
                 if piece is not None:
                     self._vanish(piece, holder)
                     return True
             if holders:
                 self._step.take([Displaced(holder.id) for holder in holders], Why(by_scan=False))
                 displaced.update(dict.fromkeys(holder.id for holder in holders))
-            if not (holders or claims) or not (self._apply(claims) or holders):
+            if not self._apply(claims) and not holders:
                 break
             self._progress()
             self._step.run_to_the_end()
-            claims = self._claims(self._survey())
+            found = self._survey()
+            claims = self._claims(found)
         gone = [key for key in displaced if (node := self._draft.node(key)) is not None and node.parent == LIMBO_NODE]
         if gone:
             self._step.take([Vanished(key) for key in gone], Why(by_scan=False))
@@ -163,10 +165,11 @@ class Resolver:
             self._draft.drop_node(LIMBO_NODE)
         return bool(displaced)
 
-    def _holders(self, claims: dict[NodeId, _Claim]) -> list[Node]:
-        """Those who stand by their nodes where others stand on the disk, and are not found elsewhere."""
-        found = {claim.open.node.id: claim.open.node for claim in claims.values() if claim.open.node is not None}
-        return [node for key, node in found.items() if key not in claims]
+    def _holders(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> list[Node]:
+        """Those at whose names others stand, moved there or of another kind, and that are not found elsewhere."""
+        holders = {claim.open.node.id: claim.open.node for claim in claims.values() if claim.open.node is not None}
+        holders |= {one.node.id: one.node for one in found if one.node is not None and one.sight is Sight.OTHER}
+        return [node for key, node in holders.items() if key not in claims]
 
     def _apply(self, claims: dict[NodeId, _Claim]) -> bool:
         """Enter moves in an order in which no directory comes beneath itself. False if there are none.
@@ -211,26 +214,18 @@ class Resolver:
     def _replace(self, found: list[_Open]) -> bool:
         changed = False
         for one in found:
-            if one.node is None or one.stat is None or one.stat.kind != DIRECTORY:
-                continue
-            if one.sight not in (Sight.REPLACED, Sight.OTHER):
-                continue
-            try:
-                changed |= self._replace_one(one, one.node, one.stat)
-            except OSError as error:
-                self._state.block(one.path, trouble(one.path, error).reason)
+            if one.sight is Sight.REPLACED and one.node is not None and one.stat is not None:
+                try:
+                    self._replace_one(one, one.node, one.stat)
+                    changed = True
+                except OSError as error:
+                    self._state.block(one.path, trouble(one.path, error).reason)
         return changed
 
-    def _replace_one(self, one: _Open, node: Node, stat: Stat) -> bool:
+    def _replace_one(self, one: _Open, node: Node, stat: Stat) -> None:
         changes = self._wrapped(one, stat, node, self._moves.search(one.path, node))
-        if changes:
-            self._step.take(changes, one.why)
-        elif one.sight is Sight.REPLACED:
-            self._step.take([Edited(node.id, stat)], one.why)
-        else:
-            return False
+        self._step.take(changes or [Edited(node.id, stat)], one.why)
         self._state.walk(one.path, full=one.why.by_scan)
-        return True
 
     def _wrapped(self, one: _Open, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
         """The new directory, what is in it on the way down (new, or moved there as well), and the old entry as their
@@ -252,6 +247,8 @@ class Resolver:
                 at = self._draft.new_node_id()
                 changes.append(Appeared(at, parent, name, between))
         name, last = way[-1]
+        if self._draft.node_at(at, name) is not None:
+            return []
         return [*changes, Moved(node.id, at, name, last)]
 
     # 4: gone.
@@ -259,7 +256,7 @@ class Resolver:
     def _remove(self, found: list[_Open]) -> bool:
         room = PIECE_NODES
         for one in found:
-            if one.node is None or one.sight not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
+            if one.node is None or one.sight not in (Sight.VANISHED, Sight.UNFIT):
                 continue
             if room <= 0:
                 return True
