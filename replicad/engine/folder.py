@@ -128,6 +128,7 @@ class FolderReplica:
         self._unclean = False
         self._ahead: set[MemberId] = set()
         self._asked_ms = 0
+        self._settlings = 0
         self._scanned_ms = now_ms
         self._missing_parents: set[Uid] = set()
         self._reports: list[Effect] = []
@@ -143,6 +144,7 @@ class FolderReplica:
             may_receive=around.may_receive,
             draw=around.draw,
             now_ms=now_ms,
+            serves=lambda: self.phase is not Phase.FOUNDING,
         )
         self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
@@ -336,6 +338,9 @@ class FolderReplica:
     def _apply(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
         out: list[Effect] = []
+        if self.exchange.settlings != self._settlings:
+            self._settlings = self.exchange.settlings
+            self.workbench.release()
         if (due_ms := self.workbench.next_due_ms(now_ms)) is not None and due_ms <= now_ms:
             done = self.workbench.work(now_ms)
             remove_staged(self.fs, done.stale)

@@ -121,4 +121,7 @@ class FileSystem(Protocol):
     def supports_exchange(self, directory: bytes = b".replicad") -> bool:
         """Whether `exchange` works here: tried with two files in `directory`, gone again when it returns."""
 
+    def root_in_place(self) -> bool:
+        """Whether the path that the operator named still leads to the directory that is open here."""
+
     def close(self) -> None: ...

@@ -135,6 +135,9 @@ class MemoryFileSystem(UserSide):
     def filesystem_uuid(self) -> bytes | None:
         return b"in memory......."
 
+    def root_in_place(self) -> bool:
+        return True
+
     # Looking.
 
     def stat(self, path: bytes) -> Stat | None:
