@@ -51,6 +51,8 @@ class Settling:
         self._last_record_ms: dict[MemberId, int] = {}
         self._uids: dict[Uid, int] = {}
         self._everything = 0
+        self.endings = 0
+        """How many parts have ended: when it grows, something may be settled that was not."""
 
     # -- what comes in
 
@@ -163,6 +165,7 @@ class Settling:
                 del self._uids[uid]
 
     def _end(self, sender: MemberId, ended: list[_Part]) -> None:
+        self.endings += len(ended)
         for part in ended:
             self._parts[sender].remove(part)
             if part.uids is None:

@@ -180,6 +180,11 @@ class Exchange:
         return self._settling.settled(uid)
 
     @property
+    def settlings(self) -> int:
+        """Grows whenever objects may have become settled."""
+        return self._settling.endings
+
+    @property
     def any_unsettled(self) -> bool:
         return self._settling.any_unsettled
 

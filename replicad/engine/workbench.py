@@ -8,7 +8,7 @@ has passed. Parked objects never stop the others (I10).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -120,7 +120,7 @@ class Workbench:
         self.offer(planner.later)
         if batch:
             done.applied = self._applier.run(batch, now_ms)
-            self._take_in(done, now_ms)
+            self._take_in(done, planner.planned, now_ms)
         done.more = bool(self._ready or self._beyond) and (bool(done.applied.done) or not planner.stuck)
         self._progress |= bool(done.applied.done)
         if not self._ready and self._progress:
@@ -168,7 +168,8 @@ class Workbench:
         want = Want(need.uid, content.digest, content.size, content.cn, staged, local)
         return self._fetching.want(want)
 
-    def _take_in(self, done: Round, now_ms: int) -> None:
+    def _take_in(self, done: Round, planned: Sequence[Uid], now_ms: int) -> None:
+        """`planned`: the objects for whose sake the steps of the batch were planned."""
         applied = done.applied
         for step in applied.done:
             self._parked.pop(step.uid, None)
@@ -182,7 +183,12 @@ class Workbench:
             self._parked[uid] = Parked(error.reason, now_ms + delay_ms, failures, error.path)
         for uid in applied.fresh:
             self._parked[uid] = Parked("", now_ms + FRESH_RETRY_MS)
-        pending = [state.record.uid for state in self._catalog.objects(applied.touched) if state.pending]
+        pending = [state.record.uid for state in self._catalog.objects({*applied.touched, *planned}) if state.pending]
+        for uid in pending:
+            if uid not in self._parked and uid not in applied.touched and applied.dirty:
+                # Where the disk was not as believed the scan looks; then it is tried again, whether or not the scan
+                # finds anything: what surprised may be gone by then.
+                self._parked[uid] = Parked("", now_ms + RETRY_FIRST_MS)
         self.offer(uid for uid in pending if uid not in self._parked)
 
 
@@ -196,6 +202,8 @@ class _Planner:
         self._entries: set[NodeId | tuple[NodeId, bytes]] = set()
         self.seen: dict[Uid, None] = {}
         self.steps: list[Step] = []
+        self.planned: list[Uid] = []
+        """For whom each of `steps` is."""
         self.needs: list[NeedContent] = []
         self.idle: list[Uid] = []
         self.waits: dict[Uid, Wait] = {}
@@ -259,6 +267,7 @@ class _Planner:
             return
         self._entries |= entries
         self.steps.append(step)
+        self.planned.append(at)
         self._closed = len(self.steps) >= BATCH_STEPS_MAX or self._moves_directory(step)
 
     def _moves_directory(self, step: Step) -> bool:
