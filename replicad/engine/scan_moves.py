@@ -113,10 +113,11 @@ class Moves:
         return self._shares_entries(node, path) if same is None else same
 
     def _shares_entries(self, node: Node, path: bytes) -> bool:
-        """Where the disk does not tell when a directory was made: whether what is in it is what was in it."""
-        inodes = {child.inode for child in self._draft.nodes_in(node.id)}
-        found = {stat.inode for _, stat in self._fs.list_dir(path)}
-        return bool(inodes & found) or (not inodes and not found)
+        """Where the disk does not tell when a directory was made: whether something that was in it still is, under its
+        name (its number alone may be another's by now), or nothing was and is."""
+        was = {(child.name, child.kind, child.inode) for child in self._draft.nodes_in(node.id)}
+        found = {(name, stat.kind, stat.inode) for name, stat in self._fs.list_dir(path)}
+        return bool(was & found) or (not was and not found)
 
     def _stands(self, node: Node) -> bool:
         """Whether the entry is in the directory that its node names: at its path alone may be another directory's."""
