@@ -26,6 +26,7 @@ from replicad.daemon.declared import declare, kept_as_declared
 from replicad.daemon.driver import Driver, Outgoing, Task
 from replicad.daemon.folder_runtime import Shared
 from replicad.daemon.folders import Folders
+from replicad.daemon.founders import Founders
 from replicad.daemon.members import MemberBook, usable
 from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
@@ -138,6 +139,8 @@ class MemberAtWork:
         await self.reconcile()
         background = [tasks.create_task(self._reconcile_on_change()), tasks.create_task(self._follow_addresses())]
         background.append(tasks.create_task(self._follow_folders()))
+        founders = Founders(self.folders.running, lambda: self.book.reading, self.keeper, wall_ms)
+        background.append(tasks.create_task(founders.watch()))
         if self._secret is not None and self.settings.group is not None:
             background.append(tasks.create_task(self._seed_finder().run(self.settings.group.seeds)))
         self.started.set()
