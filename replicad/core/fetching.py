@@ -68,6 +68,9 @@ class Fetching:
         self._next_ticket = 1
         self._used_bytes = 0
         self._parked_bytes = 0
+        self._stirred = False
+        """Something has happened since the last requests that may allow more of them."""
+        self._due_ms: int | None = None
 
     @property
     def used_bytes(self) -> int:
@@ -81,6 +84,7 @@ class Fetching:
 
     def want(self, want: Want) -> list[bytes]:
         """Take it up. Returns the staged names that are no longer needed (an older version of the object)."""
+        self._stirred = True
         held = self._wants.get(want.uid)
         if held is not None and held.digest == want.digest:
             return []
@@ -98,6 +102,7 @@ class Fetching:
 
     def forget(self, uid: Uid) -> list[bytes]:
         """It was installed or is no longer wanted. Returns the staged names to be removed if they are there."""
+        self._stirred = True
         held = self._wants.pop(uid, None)
         if held is None:
             return []
@@ -106,6 +111,7 @@ class Fetching:
 
     def drop_staged(self, uid: Uid) -> None:
         """What was staged turned out to be gone or damaged: fetch it again."""
+        self._stirred = True
         held = self._wants.get(uid)
         if held is not None and held.whole:
             held.whole = False
@@ -116,6 +122,7 @@ class Fetching:
 
         Returns the staged name to be removed where what is parked would fill more than the quota again.
         """
+        self._stirred = True
         held = self._wants.get(uid)
         if held is None or not held.whole or not held.held:
             return []
@@ -128,6 +135,7 @@ class Fetching:
 
     def requests(self, now_ms: int, sources: Sources) -> list[Fetch]:
         """The requests to send now; each is answered by one `finish`."""
+        self._stirred = False
         batches: dict[MemberId, list[Want]] = {}
         batch_bytes: dict[MemberId, int] = {}
         room: dict[MemberId, int] = {}
@@ -151,10 +159,13 @@ class Fetching:
                 fetches.append(self._open(peer, batches.pop(peer), room))
                 batch_bytes.pop(peer)
         fetches.extend(self._open(peer, batch, room) for peer, batch in batches.items())
+        open_wants = (want.next_ms for want in self._wants.values() if not want.ticket and not want.whole)
+        self._due_ms = min((at for at in open_wants if at > now_ms), default=None)
         return fetches
 
     def finish(self, ticket: int, items: Sequence[FetchedItem], now_ms: int) -> list[Uid]:
         """The end of a request. Returns the objects whose content is whole in staging now."""
+        self._stirred = True
         peer, uids = self._tickets.pop(ticket, ("", ()))
         results = {item.uid: item for item in items}
         ready: list[Uid] = []
@@ -176,6 +187,7 @@ class Fetching:
 
     def status_changed(self, peer: MemberId, now_ms: int) -> None:
         """A source told of its state: what it did not have it may have now."""
+        self._stirred = True
         for want in self._wants.values():
             if peer in want.refused or (want.reason == NO_SOURCE and not want.ticket):
                 want.refused.discard(peer)
@@ -183,6 +195,7 @@ class Fetching:
 
     def linked(self, now_ms: int) -> None:
         """A source came: what waits for one is tried at once."""
+        self._stirred = True
         for want in self._wants.values():
             if not want.ticket and not want.whole:
                 want.next_ms = now_ms
@@ -192,8 +205,11 @@ class Fetching:
         return [(uid, want.reason) for uid, want in self._wants.items() if want.reason and not want.ticket]
 
     def next_due_ms(self) -> int | None:
-        due = [want.next_ms for want in self._wants.values() if not want.ticket and not want.whole]
-        return min(due) if due else None
+        """When `requests` may have something new to say: at once after an event, else when a delay is over.
+
+        What waits for room, in staging or at a source, waits for the event that makes room.
+        """
+        return 0 if self._stirred and self._wants else self._due_ms
 
     def _hold(self, want: Want) -> None:
         want.held = True
