@@ -9,7 +9,6 @@ from replicad.config.written import KeptFolder
 from replicad.core.effects import Effect
 from replicad.core.hierarchy_entries import folder_member_key
 from replicad.core.naming import GroupId, folder_id
-from replicad.net.addresses import Address
 from replicad.net.identity import Identity
 from replicad.ops.keeper import Keeper
 
@@ -33,14 +32,14 @@ def declare(
     identity: Identity,
     group: GroupId,
     name: str,
-    addresses: Sequence[Address],
+    addresses: Sequence[str],
     folders: Sequence[FolderSettings],
     detached: Sequence[KeptFolder],
     now_ms: int,
 ) -> list[Effect]:
     """Written where it differs from what was declared last. Raises OperatorError where the group has removed us."""
     hierarchy = keeper.hierarchy
-    effects = hierarchy.declare_member(name, identity.certificate_der, [str(address) for address in addresses], now_ms)
+    effects = hierarchy.declare_member(name, identity.certificate_der, addresses, now_ms)
     effects += keeper.bind(now_ms)
     for folder in folders:
         effects += hierarchy.declare_folder(folder.name, now_ms)[1]

@@ -197,7 +197,7 @@ class MemberAtWork:
         """What the configuration declares, where it is not so yet."""
         declared = self.settings.folders
         kept, detached = kept_as_declared(declared, await asyncio.to_thread(read_kept, self.home))
-        addresses = await self.addresses()
+        addresses = await self._published()
         try:
             await self.keeper.act(
                 lambda keeper, now_ms: (
@@ -212,16 +212,20 @@ class MemberAtWork:
         await asyncio.to_thread(_write_if_other, self.home, kept)
 
     async def addresses(self) -> tuple[Address, ...]:
-        """At which this member can be dialed."""
+        """All at which this member can be dialed, the advertised ones first."""
         member = self.settings.member
-        listening = self.network.addresses[0]
-        listen = Address(member.listen.host, listening.port)
+        listen = Address(member.listen.host, self.network.addresses[0].port)
         return await asyncio.to_thread(reachable_at, listen, member.advertise)
+
+    async def _published(self) -> list[str]:
+        """What the others are told: the advertised ones, where there are any, and nothing else."""
+        advertised = self.settings.member.advertise
+        return [str(address) for address in advertised or await self.addresses()]
 
     async def _follow_addresses(self) -> None:
         own = self.identity.member_id
         while True:
-            addresses = [str(address) for address in await self.addresses()]
+            addresses = await self._published()
             known = self.book.reading.members.get(own)
             if known is not None and addresses and list(known.addresses) != addresses:
                 await self._publish(addresses)

@@ -54,7 +54,8 @@ async def join(office: Office, request: r.Join) -> Result:
     _check_no_group(office)
     listen, advertise, _ = _addresses(request)
     settings = office.settings.member
-    reachable = await asyncio.to_thread(reachable_at, listen or settings.listen, advertise or settings.advertise)
+    # The port that the system chooses (0) is told when the daemon has started.
+    reachable = advertise or settings.advertise or await asyncio.to_thread(reachable_at, listen or settings.listen, ())
     try:
         joined = await join_by_token(office.identity, token, joiner_payload(name, reachable))
         group_name, records = open_answer(joined, token.group_id)
