@@ -41,7 +41,7 @@ from replicad.net.content_wire import (
 from replicad.net.link import Link
 from replicad.net.refusal import Code, Refused, from_headers
 from replicad.net.server import member_of
-from replicad.net.tls import SERVER_NAME
+from replicad.net.tls import SERVER_NAME, abort
 from replicad.net.wire import Deny, Want
 
 REQUESTS_PER_MEMBER_MAX = 8
@@ -218,9 +218,8 @@ class ContentClient:
             raise Refused(Code.GONE, "nobody waits for this answer any more")
         waiting.body.set_result(request.content)
         await waiting.done.wait()
-        if not waiting.whole and request.transport:
-            assert isinstance(request.transport, asyncio.Transport)
-            request.transport.abort()  # else all the rest would have to be read
+        if not waiting.whole:
+            abort(request.transport)  # else all the rest would have to be read
         return web.Response(status=204)
 
 

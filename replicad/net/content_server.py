@@ -42,7 +42,7 @@ from replicad.net.content_wire import (
 from replicad.net.race import end_tasks
 from replicad.net.refusal import Code, Refused
 from replicad.net.server import member_of
-from replicad.net.tls import SERVER_NAME
+from replicad.net.tls import SERVER_NAME, abort
 from replicad.net.wire import Want
 
 CONTENT_PATH = "/v1/content/"
@@ -159,8 +159,7 @@ class ContentDesk:
                             await response.write(part)
                 await response.write_eof()
             except (OSError, aiohttp.ClientError):
-                if isinstance(request.transport, asyncio.Transport):
-                    request.transport.abort()  # nothing else can be said in the middle of a body
+                abort(request.transport)  # nothing else can be said in the middle of a body
             return response
 
     async def _stream(self, batches: Iterator[Batch], length: int | None) -> AsyncGenerator[Buffer, None]:

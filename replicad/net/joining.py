@@ -40,7 +40,7 @@ from replicad.net.proof import (
     transcript,
 )
 from replicad.net.race import NobodyError, race
-from replicad.net.tls import SERVER_NAME, guest_context, peer_certificate
+from replicad.net.tls import SERVER_NAME, abort, guest_context, peer_certificate
 from replicad.net.token import Token, token_id, token_key
 
 HELLO_PATH = "/v1/join/hello"
@@ -141,7 +141,7 @@ async def _learn(identity: Identity, address: Address) -> MemberId:
                 address.host, address.port, ssl=guest_context(None), server_hostname=SERVER_NAME
             )
     certificate = peer_certificate(writer.get_extra_info("ssl_object"))
-    writer.transport.abort()
+    abort(writer.transport)
     if certificate is None:
         raise ProtocolError("the server shows no certificate")
     met = member_id_of(certificate)

@@ -17,7 +17,7 @@ from replicad.errors import OperatorError
 from replicad.net.addresses import Address
 from replicad.net.client import READ_BUFFER_BYTES
 from replicad.net.settings import NetSettings
-from replicad.net.tls import ServerTrust, peer_certificate
+from replicad.net.tls import ServerTrust, abort, peer_certificate
 
 BACKLOG = 256
 ACCEPT_PAUSE_S = 0.2
@@ -116,7 +116,7 @@ class Listener:
             raise
         tls = transport.get_extra_info("ssl_object")
         if tls is None:
-            transport.abort()  # the other end was gone when the handshake was done
+            abort(transport)  # the other end was gone when the handshake was done
         elif peer_certificate(tls) is None:
             self._receive_guest(transport)
 
@@ -125,8 +125,8 @@ class Listener:
         self._guests = deque(guest for guest in self._guests if not guest.is_closing())
         self._guests.append(transport)
         if len(self._guests) > self._settings.guests_max:
-            self._guests.popleft().abort()
-        asyncio.get_running_loop().call_later(self._settings.guest_ms / 1000, transport.abort)
+            abort(self._guests.popleft())
+        asyncio.get_running_loop().call_later(self._settings.guest_ms / 1000, abort, transport)
 
 
 async def _bind(listen: Address) -> list[socket.socket]:

@@ -38,7 +38,7 @@ from replicad.net.refusal import Code, Refused
 from replicad.net.remote import DialState, Remote
 from replicad.net.server import Guard, join_routes, member_of
 from replicad.net.settings import NetSettings
-from replicad.net.tls import ServerTrust
+from replicad.net.tls import ServerTrust, abort
 from replicad.net.wire import FRAME_BYTES_MAX, Deny, Want
 
 STOP_S = 10.0
@@ -200,8 +200,7 @@ class PeerNetwork:
         transport = request.transport
 
         async def hang_up() -> None:
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
+            abort(transport)
 
         peer = transport.get_extra_info("peername") if transport else None
         connection = Connection(socket, str(Address(*peer[:2])) if peer else "", hang_up)

@@ -25,7 +25,7 @@ from replicad.net.joining import HELLO_PATH, PROOF_PATH
 from replicad.net.proof import REQUEST_BYTES_MAX
 from replicad.net.refusal import Code, Refused, http_status, to_headers
 from replicad.net.settings import NetSettings
-from replicad.net.tls import peer_certificate
+from replicad.net.tls import abort, peer_certificate
 from replicad.net.wire import WANT_BYTES_MAX
 
 MEMBER_HEADER = "Replicad-Member"
@@ -56,8 +56,7 @@ class Guard:
     def drop(self, member_id: MemberId) -> None:
         """Cut every connection of one who is no member any more, whatever is under way on it."""
         for transport in self._transports.pop(member_id, ()):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
+            abort(transport)
 
     def _middleware(self) -> Middleware:
         @web.middleware

@@ -17,6 +17,7 @@ Rules kept here and in `net.server`:
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 
@@ -109,3 +110,18 @@ def _server_context(identity: Identity, certificates_der: Iterable[bytes]) -> ss
     if anchors:
         context.load_verify_locations(cadata=anchors)
     return context
+
+
+def abort(transport: asyncio.BaseTransport | None) -> None:
+    """Drop a connection at once, whatever state it is in; one that is gone is left alone.
+
+    In early Python 3.11 (Debian 12 has 3.11.2) a TLS transport that was closed twice, as aiohttp does, has forgotten
+    its protocol, and `abort` raises AttributeError. Its shutdown is under way by then, and ends by itself.
+    """
+    if not isinstance(transport, asyncio.Transport):
+        return
+    try:
+        transport.abort()
+    except AttributeError:
+        if not transport.is_closing():
+            raise

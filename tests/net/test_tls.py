@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from replicad.net.identity import Identity
-from replicad.net.tls import ServerTrust, guest_context, member_context, peer_certificate
+from replicad.net.tls import ServerTrust, abort, guest_context, member_context, peer_certificate
 from tests.net.certificates import make_certificate, make_identity
 
 
@@ -154,3 +154,26 @@ async def record_flights_to(tls: ssl.SSLContext, context: ssl.SSLContext) -> lis
             await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="replicad")
         await asyncio.wait_for(ended.wait(), 5)
     return flights
+
+
+@pytest.mark.parametrize("closed_times", [0, 1, 2])
+async def test_a_connection_can_be_dropped_in_whatever_state_it_is(alpha: Identity, closed_times: int) -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        except ConnectionError:
+            pass
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=trust(alpha).context())
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        context = guest_context(alpha.member_id)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="replicad")
+        for _ in range(closed_times):
+            writer.transport.close()
+        abort(writer.transport)
+        await asyncio.wait_for(ended.wait(), 5)
