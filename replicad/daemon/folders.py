@@ -182,11 +182,12 @@ class Folders:
     async def _failed(self, one: _Kept, runtime: FolderRuntime) -> None:
         failure = runtime.driver.failure
         await runtime.stop()
-        if isinstance(failure, OperatorError):
-            self._retry_later(RETRY_S)
+        if isinstance(failure, ReplicadError | OSError):
+            self._retry_later(RETRY_S)  # a disk that is full, read-only or gone, a mistake: it may be mended
+            reason = f"the disk failed: {failure}" if isinstance(failure, OSError) else str(failure)
         else:
             one.failed = True
-        reason = str(failure) if isinstance(failure, ReplicadError) else f"a bug in replicad: {failure!r}"
+            reason = f"a bug in replicad: {failure!r}"
         if one.failed:
             log.error("folder %s has stopped: %s", one.kept.name, reason, exc_info=failure)
         if reason != one.reason:
