@@ -21,7 +21,7 @@ from replicad.daemon.router import Router
 from replicad.engine.folder import FolderSettings
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
-from replicad.errors import OperatorError, ReplicadError
+from replicad.errors import ReplicadError
 from replicad.ops.status import FolderRow
 
 RETRY_S = 10.0
