@@ -333,7 +333,10 @@ class Fences:
         if one.awaiting is None or not one.asked:
             return
         one.awaiting.advance(self._installed)
-        if one.told is not None and not one.awaiting.done and now_ms < one.told_ms + TELL_INTERVAL_MS:
+        told = one.told
+        if told is not None and not one.awaiting.done and now_ms < one.told_ms + TELL_INTERVAL_MS:
+            return
+        if told is not None and one.awaiting.done and not told.missing and not told.blocked_count:
             return
         standing = self._standing(one.awaiting)
         if standing == one.told:

@@ -120,21 +120,32 @@ class Group:
 
     def settled(self) -> bool:
         """Nothing is left to do for anybody."""
-        if not all(member.up and member.quiet and self._rests(member) for member in self.members.values()):
-            return False
-        catalogs = [member.catalog for member in self.members.values()]
-        return all(one.known == catalogs[0].known and one.digest == catalogs[0].digest for one in catalogs)
+        return not any(self.unrest(member) for member in self.members.values()) and not self.unlike()
 
-    def _rests(self, member: SimMember) -> bool:
-        replica = member.running
-        return (
-            not replica.catalog.pending_tally()[0]
-            and replica.disk.scanner.at_rest
-            and not replica.catalog.outs(2**62, 1)
-            and replica.state.state == 4
-            and replica.disk.scanner.next_due_ms() is None
-            and not replica.exchange.any_unsettled
-        )
+    def unrest(self, member: SimMember) -> list[str]:
+        """Why a member is not at rest."""
+        if not member.up:
+            return [f"down {member.refusal}"]
+        replica, catalog = member.running, member.catalog
+        scanner = replica.disk.scanner
+        found = {
+            "events are on their way": not member.quiet,
+            f"pending {[uid.hex() for uid in catalog.pending(5)]}": catalog.pending_tally()[0],
+            "its disk is being looked at": not scanner.at_rest or scanner.next_due_ms() is not None,
+            "files came out of the tree": catalog.outs(2**62, 1),
+            f"state {replica.state}": replica.state.state != 4,
+            "unsettled": replica.exchange.any_unsettled,
+        }
+        return [why for why, there in found.items() if there]
+
+    def unlike(self) -> list[str]:
+        """In what the members' catalogs differ."""
+        catalogs = [member.catalog for member in self.members.values()]
+        found = {
+            "known": any(one.known != catalogs[0].known for one in catalogs),
+            "digests": any(one.digest != catalogs[0].digest for one in catalogs),
+        }
+        return [what for what, there in found.items() if there]
 
     # -- oracles
 
@@ -179,7 +190,7 @@ class Group:
             for path, data in files(member).items():
                 digest = blake3(data).digest()
                 who = self.ledger.condemned.get(digest)
-                back = who is not None and digest not in self.ledger.common
+                back = who is not None and digest not in self.ledger.common | self.ledger.affirmed
                 assert not back, f"I7: {path!r} on {name} shows {data[:40]!r}, which {who}'s user took off"
 
     def check_quiet(self, duration_ms: int = HOUR_MS) -> None:
@@ -198,18 +209,16 @@ class Group:
 
     def describe(self) -> str:
         """Where everybody stands: for a history that does not come to rest."""
-        lines = []
+        up = all(member.up for member in self.members.values())
+        lines = [f"unlike: {self.unlike()}" if up else "somebody is down"]
         for member in self.members.values():
+            lines.append(f"{member.name}: {', '.join(self.unrest(member)) or 'at rest'}")
             if not member.up:
-                lines.append(f"{member.name}: down {member.refusal}")
                 continue
             replica, catalog = member.running, member.catalog
             lines.append(
-                f"{member.name}: state {replica.state}, phase {replica.phase.name}, known {catalog.known.show()}, "
-                f"head {catalog.head}, pending {[uid.hex() for uid in catalog.pending(5)]}, "
-                f"blocked {replica.blocked()[:5]}, links {sorted(member.sessions)}, "
-                f"unsettled {replica.exchange.any_unsettled}, scan at rest {replica.disk.scanner.at_rest}, "
-                f"quiet {member.quiet}, due {replica.next_due_ms()} at {member.now_ms}, "
+                f"    known {catalog.known.show()}, phase {replica.phase.name}, blocked {replica.blocked()[:5]}, "
+                f"links {sorted(member.sessions)}, due in {(replica.next_due_ms() or 0) - member.now_ms} ms, "
                 f"backfill {replica.exchange.backfill_entries()[:3]}"
             )
             lines += [f"    {one}" for one in list(catalog.objects(catalog.pending(3)))]

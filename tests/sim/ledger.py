@@ -65,6 +65,9 @@ class Ledger:
         """Digest of a content of which a user overwrote or deleted a copy: who."""
         self.condemned: dict[bytes, str] = {}
         """The same, of copies that the member's replica had looked at by then: they may never come back."""
+        self.affirmed: set[bytes] = set()
+        """Contents of files of which a user changed mode or mtime: that is a version of its own, with the same bytes, and
+        may win against whoever took them off."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.texts: dict[bytes, bytes] = {}
@@ -81,6 +84,9 @@ class Ledger:
         if digest in self.texts:
             self.common.add(digest)
         self.texts[digest] = data[:40]
+
+    def affirms(self, data: bytes) -> None:
+        self.affirmed.add(blake3(data).digest())
 
     def took_off(self, member: SimMember, data: bytes) -> None:
         """A user overwrites or deletes a copy."""

@@ -58,9 +58,11 @@ class User:
         self._fs.user_symlink(path, target)
 
     def chmod(self, path: bytes, mode: int) -> None:
+        self._affirms(path)
         self._fs.user_chmod(path, mode)
 
     def touch(self, path: bytes, mtime_ns: int) -> None:
+        self._affirms(path)
         self._fs.user_set_mtime(path, mtime_ns)
 
     def rename(self, source: bytes, target: bytes) -> None:
@@ -91,6 +93,10 @@ class User:
     def _data(self, path: bytes) -> bytes:
         with self._fs.user_open(path) as file:
             return file.read_at(0, 1 << 30)
+
+    def _affirms(self, path: bytes) -> None:
+        if self._is_file(path):
+            self._ledger.affirms(self._data(path))
 
     def _took_off(self, path: bytes) -> None:
         """What is at `path`, if it is a file, is about to be overwritten or deleted."""
