@@ -11,6 +11,7 @@ from replicad.net.addresses import Address
 from replicad.net.connection import LinkClosedError
 from replicad.net.link import Link
 from replicad.net.refusal import Code
+from replicad.net.remote import Remote
 from replicad.net.wire import PAYLOAD_BYTES_MAX
 from tests.net.certificates import make_identity
 from tests.net.nodes import FOLDER, LOOPBACK, PATIENCE_S, Node, refused_port, two_nodes, with_settings
@@ -21,6 +22,19 @@ from tests.net.proxy import Proxy
 def pair(tmp_path: Path) -> tuple[Node, Node]:
     """(the arbiter, the other)."""
     return two_nodes(tmp_path)
+
+
+def first_failure(remote: Remote) -> asyncio.Event:
+    """Set when an attempt to dial has failed, and the next one is put off."""
+    failed = asyncio.Event()
+    put_off = remote._put_off
+
+    def observed(error: str) -> None:
+        put_off(error)
+        failed.set()
+
+    remote._put_off = observed  # type: ignore[method-assign]
+    return failed
 
 
 async def test_two_members_have_a_link_and_talk(pair: tuple[Node, Node]) -> None:
@@ -210,11 +224,11 @@ async def test_new_addresses_are_tried_at_once_however_long_the_pause_is(pair: t
     async with alpha.running(settings=settings), beta.running():
         alpha.knows(beta)
         beta.knows(alpha)
+        failed = first_failure(alpha.network._remotes[beta.id])
         alpha.network.set_addresses(beta.id, [refused_port()])
+        await asyncio.wait_for(failed.wait(), PATIENCE_S)
         state = alpha.network.dial_state(beta.id)
-        while state is None or not state.error:
-            await asyncio.wait_for(alpha.network._remotes[beta.id]._changed.wait(), PATIENCE_S)
-            state = alpha.network.dial_state(beta.id)
+        assert state is not None
         assert state.next_attempt_ms > 100_000
         assert "onnect" in state.error
         alpha.dials(beta)
@@ -238,10 +252,10 @@ async def test_a_link_is_never_made_with_another_member_at_the_address(pair: tup
     async with alpha.running(), beta.running(), gamma.running():
         for node, others in ((alpha, (beta, gamma)), (beta, (alpha, gamma)), (gamma, (alpha, beta))):
             node.knows(*others)
+        failed = first_failure(beta.network._remotes[gamma.id])
         beta.network.set_addresses(gamma.id, [alpha.address])
-        remote = beta.network._remotes[gamma.id]
-        while "another member" not in remote.state().error:
-            await asyncio.wait_for(remote._changed.wait(), PATIENCE_S)
+        await asyncio.wait_for(failed.wait(), PATIENCE_S)
+        assert "another member" in beta.network._remotes[gamma.id].state().error
         assert not alpha.seen.ups
         assert not beta.seen.ups
 
