@@ -204,6 +204,14 @@ class Driver(Generic[R]):
         """As `call`, and nobody waits for it."""
         self._inbox.post(_Call(function, concurrent.futures.Future()))
 
+    def fail(self, error: BaseException) -> None:
+        """Something that works for the replica has met a bug: it ends as if its own thread had."""
+
+        def fail(replica: R) -> None:
+            raise error
+
+        self.command(fail)
+
     async def until(self, condition: Callable[[R], Result | None]) -> Result:
         """What `condition` returns, once that is not None: asked on the replica's thread after each event."""
         answer: concurrent.futures.Future[Result] = concurrent.futures.Future()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from replicad.catalog.changes import SetReplicaOwner
 from replicad.catalog.store import Catalog
 from replicad.core.effects import Changed, Fetch, HashFile, Report
-from replicad.core.ids import FolderId, MemberId
+from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.engine.acts import trouble
@@ -68,6 +70,22 @@ class Shared:
     clock_ms: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What stands on the folder's disk and catalog beside its thread."""
+
+    fs: RealFileSystem
+    readers: Readers
+    content: FolderContent
+    fetcher: Fetcher
+
+    def close(self) -> None:
+        """Blocking; the folder's thread has ended."""
+        self.readers.close()
+        self.content.close()
+        self.fs.close()
+
+
 class FolderRuntime:
     """`start`, then `driver.ready`; `stop` once. On the event loop."""
 
@@ -77,8 +95,7 @@ class FolderRuntime:
         self._tasks = tasks
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE_MAX)
         self._running: set[asyncio.Task[None]] = set()
-        self._fetcher: Fetcher | None = None
-        self._readers: Readers | None = None
+        self._opened: _Opened | None = None
         self._loop = asyncio.get_running_loop()
         self.driver: Driver[FolderReplica] = Driver(
             f"folder {place.name}", self._make, self._carry_out, clock_ms=shared.clock_ms
@@ -100,9 +117,18 @@ class FolderRuntime:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
-        if self._readers is not None:
-            await asyncio.to_thread(self._readers.close)
-        return await self.driver.stop()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            # Before the catalog is closed: who still reads from it keeps its log from being cut back.
+            await asyncio.to_thread(opened.readers.close)
+        ended = await self.driver.stop()
+        # RACE: it was stopped while it was being opened: what its thread had just opened is here only now.
+        self._shared.shelf.remove(self.place.folder)
+        late, self._opened = self._opened, None
+        for one in (opened, late):
+            if ended and one is not None:
+                await asyncio.to_thread(one.close)
+        return ended
 
     async def status(self, others: Collection[MemberId]) -> FolderStatus:
         """What the status shows; `others` are the other members of the replica list. Raises ReplicadError."""
@@ -111,9 +137,10 @@ class FolderRuntime:
         return await self._loop.run_in_executor(self._shared.threads, self._count, seen)
 
     def _count(self, seen: Look) -> FolderStatus:
-        if self._readers is None:
+        opened = self._opened
+        if opened is None:
             raise DriverStoppedError(f"the folder {self.place.name} does not run")
-        with self._readers.reader(fresh=True) as reader:
+        with opened.readers.reader(fresh=True) as reader:
             return count(seen, reader)
 
     # -- on the folder's thread
@@ -154,32 +181,34 @@ class FolderRuntime:
 
     # -- on the event loop
 
-    def _open_for_others(self, fs: FileSystem, readers: Readers) -> None:
-        self._readers = readers
-        self._fs = fs
+    def _open_for_others(self, fs: RealFileSystem, readers: Readers) -> None:
+        shared, folder = self._shared, self.place.folder
         content = FolderContent(fs, readers)
-        shared = self._shared
-        self._fetcher = Fetcher(self.place.folder, fs, shared.content, content.manifest_of, shared.threads)
-        shared.shelf.add(self.place.folder, content)
+        fetcher = Fetcher(folder, fs, shared.content, content.manifest_of, shared.threads)
+        self._opened = _Opened(fs, readers, content, fetcher)
+        shared.shelf.add(folder, content)
 
     def _sweep_later(self, seconds: float) -> None:
         """From any thread."""
 
         def sweep() -> None:
-            if self._readers is not None:
-                self._shared.threads.submit(self._readers.sweep)
+            if self._opened is not None:
+                self._shared.threads.submit(self._opened.readers.sweep)
 
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, sweep)
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
+        opened = self._opened
+        if opened is None:
+            return  # it is being stopped: nothing that it still wants is waited for
         for task in tasks:
             match task:
                 case Outgoing():
                     self._shared.send(self.place.folder, task)
                 case Fetch():
-                    self._spawn(self._fetch(task))
+                    self._spawn(self._fetch(opened, task))
                 case HashFile():
-                    self._spawn(self._hash(task))
+                    self._spawn(self._hash(opened, task))
                 case Report():
                     self._shared.report(self.place.name, task)
                 case Changed():
@@ -187,21 +216,34 @@ class FolderRuntime:
                 case _:
                     raise AssertionError(f"an effect that nobody carries out: {task}")
 
-    def _spawn(self, work: object) -> None:
-        assert asyncio.iscoroutine(work)
-        task: asyncio.Task[None] = self._tasks.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001  (I10: a bug here ends this folder, not the daemon)
+                self.driver.fail(error)
+
+        task = self._tasks.create_task(guarded())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _fetch(self, wanted: Fetch) -> None:
-        assert self._fetcher is not None, "the replica runs before it is open"
+    async def _fetch(self, opened: _Opened, wanted: Fetch) -> None:
         async with self._fetches:
-            self.driver.post(await self._fetcher.fetch(wanted))
+            self.driver.post(await opened.fetcher.fetch(wanted))
 
-    async def _hash(self, wanted: HashFile) -> None:
+    async def _hash(self, opened: _Opened, wanted: HashFile) -> None:
         path = join(wanted.directory, wanted.name)
-        outcome = await self._loop.run_in_executor(self._shared.threads, hash_now, self._fs, path)
+        outcome = await self._loop.run_in_executor(self._shared.threads, hash_now, opened.fs, path)
         self.driver.post(FileHashed(wanted.directory, wanted.name, outcome))
+
+
+def take_owners(replica: FolderReplica, owners: Mapping[ReplicaId, MemberId], now_ms: int) -> ReplicaId:
+    """Note whose the replica ids are that the catalog has seen; its own one. On the folder's thread."""
+    catalog = replica.catalog
+    unknown = [one for one, owner in catalog.replicas().items() if owner is None and one in owners]
+    if unknown:
+        catalog.commit(None, [SetReplicaOwner(one, owners[one]) for one in unknown], now_ms=now_ms)
+    return catalog.replica
 
 
 def hash_now(fs: FileSystem, path: bytes) -> HashOutcome:

@@ -11,20 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from replicad import __version__
 from replicad.config.settings import Settings
 from replicad.config.written import KeptFolder, read_kept, write_kept
-from replicad.core.effects import Changed, Effect, Report
+from replicad.core.effects import Changed, Report
 from replicad.core.ids import FolderId, MemberId
 from replicad.core.naming import join_key_from_secret
 from replicad.daemon.clock import wall_ms
 from replicad.daemon.declared import declare, kept_as_declared
-from replicad.daemon.driver import Driver, Outgoing, Task
-from replicad.daemon.folder_runtime import Shared
+from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
+from replicad.daemon.folder_runtime import FolderRuntime, Shared, take_owners
 from replicad.daemon.folders import Folders
 from replicad.daemon.founders import Founders
 from replicad.daemon.members import MemberBook, usable
@@ -51,6 +51,8 @@ from replicad.ops.keeper import Keeper, reading_of
 
 ADDRESSES_CHECK_S = 30.0
 """How often it is looked whether this member's own addresses have changed."""
+AGAIN_S = 10.0
+"""Until work in the background that an operator has to help is tried again."""
 DISK_THREADS = 4
 """For fetching, hashing and looking up: they mostly wait for a disk, or run without the interpreter's lock."""
 
@@ -137,12 +139,12 @@ class MemberAtWork:
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Until it is cancelled, or the hierarchy's thread ends."""
         await self.reconcile()
-        background = [tasks.create_task(self._reconcile_on_change()), tasks.create_task(self._follow_addresses())]
-        background.append(tasks.create_task(self._follow_folders()))
-        founders = Founders(self.folders.running, lambda: self.book.reading, self.keeper, wall_ms)
-        background.append(tasks.create_task(founders.watch()))
+        works = [self._reconcile_on_change, self._follow_addresses, self._follow_folders]
+        works.append(Founders(self.folders.running, lambda: self.book.reading, self.keeper, wall_ms).watch)
         if self._secret is not None and self.settings.group is not None:
-            background.append(tasks.create_task(self._seed_finder().run(self.settings.group.seeds)))
+            finder, seeds = self._seed_finder(), self.settings.group.seeds
+            works.append(lambda: finder.run(seeds))
+        background = [tasks.create_task(self._again_and_again(work)) for work in works]
         self.started.set()
         try:
             failure = await self.keeper.ended()
@@ -150,6 +152,15 @@ class MemberAtWork:
         finally:
             for task in background:
                 task.cancel()
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """What the world does to it (a full disk, a file that cannot be written) is told, and tried again."""
+        while True:
+            try:
+                await work()
+            except* OperatorError as group:
+                self._event("", "; ".join(str(error) for error in group.exceptions))
+            await asyncio.sleep(AGAIN_S)
 
     # -- what the hierarchy says
 
@@ -165,10 +176,7 @@ class MemberAtWork:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            try:
-                await self.reconcile()
-            except OperatorError as error:
-                self._event("", str(error))
+            await self.reconcile()
 
     async def _forget_removed_folders(self) -> None:
         """A folder that was taken out of the group is not kept any more; one that is only not known yet is."""
@@ -185,13 +193,18 @@ class MemberAtWork:
         """Every replica id of this member is signed by it."""
         for runtime in self.folders.running().values():
             if runtime.open:
-                folder = runtime.place.folder
-                replica = await runtime.driver.call(lambda running: running.catalog.replica)
+                await self._bind_replica(runtime)
 
-                def bind(keeper: Keeper, now_ms: int) -> tuple[None, Sequence[Effect]]:
-                    return None, keeper.hierarchy.bind_replica(folder, replica, now_ms)  # noqa: B023  (awaited at once)
-
-                await self.keeper.act(bind)
+    async def _bind_replica(self, runtime: FolderRuntime) -> None:
+        """Both ways: its own replica id is told to the group, and the owners of others to the folder."""
+        folder = runtime.place.folder
+        owners = {replica: owner for (of, replica), owner in self.book.reading.replica_owners.items() if of == folder}
+        try:
+            replica = await runtime.driver.call(lambda running: take_owners(running, owners, wall_ms()))
+        except DriverStoppedError:
+            return  # it was stopped meanwhile
+        if owners.get(replica) != self.identity.member_id:
+            await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.bind_replica(folder, replica, now_ms)))
 
     async def _declare(self) -> None:
         """What the configuration declares, where it is not so yet."""

@@ -114,7 +114,7 @@ def _folder(name: str, result: WaitResult, named: Named) -> dict[str, Any]:
 def _line(name: str, result: WaitResult, named: Named) -> str:
     parts = [f"{named(member)} is missing ({reason})" for member, reason in result.missing]
     if result.short:
-        parts.append(f"{result.short} more members are missing")
+        parts.append("1 more member is missing" if result.short == 1 else f"{result.short} more members are missing")
     parts += [f"{shown(path)} is blocked on {named(member)}: {reason}" for member, path, reason in result.blocked]
     parts += [f"{named(member)}: {reason}" if member else reason for member, reason in result.behind]
     more = f", and {len(parts) - SHOWN_MAX} more" if len(parts) > SHOWN_MAX else ""

@@ -9,7 +9,10 @@ Blocking; called in several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from replicad.core.diff import SMUDGED_NS
 from replicad.core.ids import FolderId, MemberId, Uid
@@ -29,6 +32,15 @@ class FolderContent:
     def __init__(self, fs: FileSystem, readers: Readers) -> None:
         self._fs = fs
         self._readers = readers
+        self._idle = threading.Condition()
+        self._reading = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Waits for reads under way; nothing is read after this, so the file system may be closed."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: not self._reading)
 
     def open_small(self, uid: Uid, digest: bytes) -> bytes | None:
         return self._read(uid, digest, 0, None)
@@ -67,13 +79,27 @@ class FolderContent:
         if length is None and node.size > SMALL_FILE_BYTES_MAX:
             return None
         try:
-            with self._fs.open_read(path) as file:
+            with self._under_way(), self._fs.open_read(path) as file:
                 if not _is_still(node, file.stat()):
                     return None
                 data = file.read_at(offset, size)
                 return data if len(data) == size and _is_still(node, file.stat()) else None
         except OSError:
             return None  # gone or unreadable: the folder's own scan lists it with its reason
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Raises OSError once it is closed."""
+        with self._idle:
+            if self._closed:
+                raise OSError(errno.EBADF, "the folder is closed")
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._reading -= 1
+                self._idle.notify_all()
 
     def _find(self, uid: Uid, digest: bytes) -> tuple[Node, bytes] | None:
         """What a snapshot that is not quite new does not show may be there by now: a change is asked for at once."""
