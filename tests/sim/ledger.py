@@ -66,8 +66,8 @@ class Ledger:
         self.condemned: dict[bytes, str] = {}
         """The same, of copies that the member's replica had looked at by then: they may never come back."""
         self.affirmed: set[bytes] = set()
-        """Contents of files of which a user changed mode or mtime: that is a version of its own, with the same bytes, and
-        may win against whoever took them off."""
+        """Contents of files of which a user changed mode or mtime: that is a version of its own, with the same bytes,
+        and may win against whoever took them off."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.texts: dict[bytes, bytes] = {}

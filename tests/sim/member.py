@@ -68,6 +68,10 @@ class SimMember:
         self.watch_delay_ms = (0, 30)
         self.fault_in: int | None = None
         """Mutating calls and commits until it is killed."""
+        self.kill_before: Callable[[str, tuple[bytes, ...]], bool] | None = None
+        """Whether it is killed before this call (method, paths) that changes the disk, or a "commit"."""
+        self.barred: set[str] = set()
+        """Names of members from whom nothing is accepted, and to whom nothing is given."""
         self.racing: Callable[[], None] | None = None
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None
@@ -113,8 +117,8 @@ class SimMember:
         self.fs.before_change, self.fs.before_read = self._before_change, self._before_read
         watch = MemoryWatch(self.fs, self._on_change)
         around = Surroundings(
-            may_send=lambda peer: True,
-            may_receive=lambda peer: True,
+            may_send=self._is_member,
+            may_receive=self._is_member,
             watch=lambda on_change: watch,
             on_change=self._on_change,
             draw=self.rng.random,
@@ -188,7 +192,13 @@ class SimMember:
         self.offset_ms = offset_ms
         self._schedule()
 
-    def _fault_point(self, method: str) -> None:
+    def _is_member(self, peer: MemberId) -> bool:
+        return self.group.by_id[peer].name not in self.barred
+
+    def _fault_point(self, method: str, *paths: bytes) -> None:
+        if self.kill_before is not None and self.kill_before(method, paths):
+            self.kill_before = None
+            raise SimulatedCrash
         if self.fault_in is None:
             return
         self.fault_in -= 1
@@ -201,7 +211,7 @@ class SimMember:
     def _before_change(self, method: str, paths: tuple[bytes, ...]) -> None:
         if self.racing is not None:
             self.racing()
-        self._fault_point(method)
+        self._fault_point(method, *paths)
 
     def _before_read(self, method: str, paths: tuple[bytes, ...]) -> None:
         if self.racing is not None:
@@ -349,7 +359,10 @@ class SimMember:
             self._guarded(lambda: self.post(self.group.loop.run_until_complete(self._fetcher.fetch(wanted))))
 
     def serve(self, uid: Uid, digest: bytes, offset: int, length: int) -> bytes | None:
-        return self._content.read_range(uid, digest, offset, length)
+        found = self._content.read_range(uid, digest, offset, length)
+        if found is not None:
+            self.group.served.append((self.name, digest))
+        return found
 
     def serve_manifest(self, uid: Uid, digest: bytes, page: bytes | None) -> bytes | None:
         return self._content.manifest(uid, digest, page)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from replicad.engine.phases import Role
 from replicad.files.paths import join
+from tests.sim.clockwork import START_MS
 from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.network import Weather
@@ -107,7 +108,7 @@ class Story:
         finally:
             self.group.close()
         told = Told(self.seed, self.group.clock.trace(), self.counts, self.group.network.messages, 0)
-        told.virtual_ms = self.group.clock.now_ms
+        told.virtual_ms = self.group.clock.now_ms - START_MS
         return told
 
     def _begin(self) -> None:

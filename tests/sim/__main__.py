@@ -1,0 +1,104 @@
+"""Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
+
+Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
+promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
+status is then 1. With `--minutes`, fresh seeds are run until the time is over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
+from tests.sim.story import Story, Told
+
+SEEDS = 1_000
+IN_FLIGHT_PER_JOB = 4
+FAILURES_SHOWN_MAX = 20
+
+
+def simulate(seed: int) -> tuple[int, Told | None, str]:
+    """(seed, what came of it, why it failed)."""
+    try:
+        return seed, Story(seed).run(), ""
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
+        frames = traceback.extract_tb(error.__traceback__)
+        where = frames[-1]
+        return seed, None, f"{type(error).__name__}: {error}\n    at {where.filename}:{where.lineno}"
+
+
+def fresh_seeds(minutes: float) -> Iterator[int]:
+    end_s = time.monotonic() + minutes * 60
+    first = random.SystemRandom().randrange(10**9)
+    while time.monotonic() < end_s:
+        yield first
+        first += 1
+
+
+def run(seeds: Iterable[int], jobs: int) -> Iterator[tuple[int, Told | None, str]]:
+    """In whatever order they end; only so many are handed out that an endless supply can be stopped."""
+    with ProcessPoolExecutor(jobs) as pool:
+        waiting: set[Future[tuple[int, Told | None, str]]] = set()
+        for seed in seeds:
+            waiting.add(pool.submit(simulate, seed))
+            if len(waiting) >= jobs * IN_FLIGHT_PER_JOB:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in waiting)
+
+
+def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool) -> int:
+    """Prints what came of it; returns the exit status."""
+    began_s = time.monotonic()
+    counts: Counter[str] = Counter()
+    messages: Counter[str] = Counter()
+    failed: list[int] = []
+    ran = virtual_ms = 0
+    for seed, told, why in results:
+        ran += 1
+        if told is None:
+            failed.append(seed)
+            if len(failed) <= FAILURES_SHOWN_MAX:
+                print(f"seed {seed} FAILED: {why}\n    again: python -m tests.sim --first {seed} --seeds 1", flush=True)
+            continue
+        counts += told.counts
+        messages += told.messages
+        virtual_ms += told.virtual_ms
+        if trace:
+            print(f"seed {seed}: {told.trace}", flush=True)
+    for title, histogram in (("what happened", counts), ("messages", messages)):
+        print(f"{title}:")
+        for name, count in sorted(histogram.items(), key=lambda item: (-item[1], item[0])):
+            print(f"  {count:>10,} {name}")
+    took_s = time.monotonic() - began_s
+    print(f"{ran} seeds, {len(failed)} failed, {virtual_ms / 3_600_000:,.0f} hours simulated in {took_s:.0f} s")
+    if failed:
+        print(f"failed: {' '.join(str(seed) for seed in sorted(failed))}")
+    return 1 if failed or not ran else 0
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"how many histories ({SEEDS})")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
+    parser.add_argument("--minutes", type=float, help="fresh seeds for so long, instead")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a processor)")
+    parser.add_argument("--trace", action="store_true", help="print the digest of everything that happened in each")
+    options = parser.parse_args(arguments)
+    if options.minutes is not None:
+        seeds: Iterable[int] = fresh_seeds(options.minutes)
+    else:
+        seeds = range(options.first, options.first + options.seeds)
+    results = map(simulate, seeds) if options.jobs == 1 else run(seeds, options.jobs)
+    return report(results, trace=options.trace)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
