@@ -59,16 +59,21 @@ def _command(commands: Commands[_Parser], name: str, runs: str, help_text: str, 
         allow_abbrev=False,
     )
     parser.set_defaults(runs=runs, command=name)
-    # Without defaults of their own, so that what stands before the command is kept.
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: _Parser) -> None:
+    """Without defaults of their own, so that what stands before the command is kept."""
     unset = argparse.SUPPRESS
     home = "the member's home (REPLICAD_HOME; root's is /var/lib/replicad)"
     parser.add_argument("--home", metavar="DIR", type=Path, default=unset, help=home)
     parser.add_argument("--json", action="store_true", default=unset, help="print JSON")
-    return parser
 
 
 def _group(commands: Commands[_Parser], name: str, help_text: str) -> Commands[_Parser]:
     parser = commands.add_parser(name, help=help_text, description=help_text, epilog=EXIT_STATUSES, allow_abbrev=False)
+    _add_common(parser)
     added: Commands[_Parser] = parser.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
     return added
 
