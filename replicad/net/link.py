@@ -165,7 +165,9 @@ class Link:
                 tasks.create_task(self._read())
                 tasks.create_task(self._write())
                 tasks.create_task(self._keep_alive())
-                tasks.create_task(self._wait_for_end())
+                # In the body: where a task fails while its group only waits for the tasks, early Python 3.11 leaves
+                # this task marked as cancelled, and no time-out of it works any more.
+                await self._wait_for_end()
         except* PeerError as group:
             self.close(_first(group))
         finally:
