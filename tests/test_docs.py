@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEMBER = MemberId("00" * 32)
 COMPOSE = ROOT / "docker-compose.yml"
 BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?: {4}.*\n|\n)+")
 SPAN = re.compile(r"`([^`\n]+)`")
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 VARIABLE = re.compile(r"\bREPLICAD_[A-Z_]*[A-Z]\b")
@@ -69,12 +70,34 @@ def blocks(text: str, *languages: str) -> Iterator[str]:
             yield found["text"]
 
 
+def prose(text: str) -> str:
+    """Without blocks."""
+    return INDENTED.sub("\n", BLOCK.sub("\n", text))
+
+
+def section(text: str, title: str) -> str:
+    """What stands under `## title`."""
+    return re.split(r"^## ", text.partition(f"\n## {title}\n")[2], flags=re.MULTILINE)[0]
+
+
+def shell_blocks(text: str) -> Iterator[str]:
+    yield from blocks(text, "", "sh", "bash", "console")
+    yield from (found[0] for found in INDENTED.finditer(BLOCK.sub("\n", text)))
+
+
 def command_lines(text: str) -> Iterator[str]:
-    """Every `replicad …` in a span, and in a block of commands."""
-    for span in SPAN.findall(BLOCK.sub("", text)):
+    """Every `replicad …` in a span, and in a block of commands; the commands of a table without that word."""
+    for span in SPAN.findall(prose(text)):
         if re.match(r"(\$ )?replicad [a-z]", span):
             yield span.removeprefix("$ ")
-    for block in blocks(text, "", "sh", "bash", "console"):
+    for cell in re.findall(r"^\| (`.*?)(?<!\\)\|", section(text, "Commands"), re.MULTILINE):
+        group = ""
+        for span in SPAN.findall(cell.replace("\\|", "|")):
+            words = span.split()
+            # `folder list`, `set`: the second is of the same group.
+            yield f"replicad {span}" if words[0] in actions_of(build_parser()) else f"replicad {group} {span}"
+            group = words[0] if len(words) > 1 else group
+    for block in shell_blocks(text):
         for line in block.replace("\\\n", " ").splitlines():
             found = re.search(r"(?:^|\s)(replicad [a-z-].*)", line)
             if found:
@@ -128,6 +151,18 @@ def test_every_command_and_option_in_the_documents_exists() -> None:
     assert [(page, line, fault) for page, line in lines if (fault := fault_of(line))] == []
 
 
+def test_every_make_target_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [
+        (name_of(page), target)
+        for page in pages()
+        for code in (*SPAN.findall(prose(page.read_text())), *shell_blocks(page.read_text()))
+        for target in re.findall(r"\bmake(?: [A-Z]+=\S+)* ([a-z]+)", code)
+    ]
+    assert named
+    assert [(page, target) for page, target in named if target not in targets] == []
+
+
 def test_every_setting_in_the_documents_exists() -> None:
     variables = {variable(section, key) for section, keys in SCHEMA.items() for key in keys} | {HOME_VARIABLE}
     files = {value for key, value in vars(home).items() if key.isupper()}  # group.json is no setting
@@ -169,6 +204,9 @@ def test_every_field_of_the_status_in_the_documents_exists() -> None:
             shown = json.loads(block)
             if isinstance(shown, dict) and {"member", "folders"} <= shown.keys():
                 wrong += [(name_of(page), field) for field in fields_beyond(shown, real)]
+    named = re.findall(r"`([a-z_]+)`", section((ROOT / "README.md").read_text(), "Status"))
+    assert named
+    wrong += [("README.md", field) for field in named if field not in real["folders"][0]]
     assert wrong == []
 
 
@@ -205,7 +243,7 @@ def test_every_endpoint_in_the_documents_exists() -> None:
         (name_of(page), path)
         for page in pages()
         if page.name != "net.md"  # between members: other endpoints
-        for span in SPAN.findall(BLOCK.sub("", page.read_text()))
+        for span in SPAN.findall(prose(page.read_text()))
         for path in re.findall(r"^(?:GET |POST )?(/(?:v1/|healthz|readyz)[\w/.{}-]*)", span)
     ]
     assert [(page, path) for page, path in found if path not in paths] == []
