@@ -128,13 +128,17 @@ class Fetcher:
         asked = [SmallFile(first.uid, digest, first.size) for digest, (first, *_) in same.items()]
         batch: list[tuple[WantedContent, bytes | bytearray | None]] = []
         size = 0
-        async with aclosing(self._content.files(peer, self._folder, asked)) as arriving:
-            async for index, body in arriving:
-                batch.extend((item, body) for item in same[asked[index].digest])
-                size += len(body or b"")
-                if size >= BATCH_BYTES:
-                    yield batch
-                    batch, size = [], 0
+        try:
+            async with aclosing(self._content.files(peer, self._folder, asked)) as arriving:
+                async for index, body in arriving:
+                    batch.extend((item, body) for item in same[asked[index].digest])
+                    size += len(body or b"")
+                    if size >= BATCH_BYTES:
+                        yield batch
+                        batch, size = [], 0
+        except PeerError:
+            yield batch  # what came before the link broke counts
+            raise
         if batch:
             yield batch
 
