@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal_column, select, update
+from sqlalchemy import bindparam, insert, literal_column, select, tuple_, update
 
 from replicad.catalog.database import catalog_error
 from replicad.catalog.prepared import among, at_most, padded, prepared, prepared_many
@@ -56,6 +56,19 @@ _PENDING_BY = prepared(
         .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
     ),
     "commit_",
+    "limit_",
+)
+_PENDING_AFTER = prepared(
+    at_most(
+        select(OBJECT.c.pending_commit, OBJECT.c.uid)
+        .where(
+            OBJECT.c.pending_commit.is_not(None),
+            tuple_(OBJECT.c.pending_commit, OBJECT.c.uid) > tuple_(bindparam("commit_"), bindparam("uid_")),
+        )
+        .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
+    ),
+    "commit_",
+    "uid_",
     "limit_",
 )
 
@@ -216,6 +229,13 @@ class Lookups:
     def pending_by(self, commit: int, limit: int) -> Sequence[Uid]:
         """As `pending`, but only of those that have been so since `commit` or longer, without a break."""
         return self._uids(_PENDING_BY, commit, limit)
+
+    def pending_after(self, commit: int, uid: Uid, limit: int) -> Sequence[tuple[int, Uid]]:
+        """(since which commit, UID) of at most `limit` pending objects beyond this place in the order of `pending`.
+
+        What becomes pending later comes later: a walk from (0, b"") on misses nothing, and goes on where it ended.
+        """
+        return [(row[0], row[1]) for row in self._rows(_PENDING_AFTER, commit, uid, limit)]
 
     def uids_at(self, node: NodeId) -> Sequence[Uid]:
         return (ROOT,) if node == ROOT_NODE else self._uids(_AT_NODE, node)

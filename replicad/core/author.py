@@ -71,10 +71,13 @@ class Author:
             look, replica=cn.replica, counter=cn.counter, time_ms=time_ms, vector=vector, gone=None
         )
 
-    def gone(self, time_ms: int, vector: Vector, seen: Stamp) -> Content:
-        """A tombstone for content of rank `seen`, with a CN of its own."""
+    def gone(self, time_ms: int, vector: Vector, seen: Stamp, mode: int = 0) -> Content:
+        """A tombstone for content of rank `seen`, with a CN of its own.
+
+        `mode` is a directory's as it was: should something keep it (core.tree), it must look the same everywhere.
+        """
         cn = self.draft.allocate()
-        return Content(cn.replica, cn.counter, time_ms, vector, seen, 0, 0, 0, b"", b"")
+        return Content(cn.replica, cn.counter, time_ms, vector, seen, mode, 0, 0, b"", b"")
 
     def create(self, uid: Uid, kind: int, place: Place, content: Content, **changes: Any) -> None:
         """An object with both registers, whose disk shows them; merged with an equal original where that is held."""

@@ -1,11 +1,17 @@
 """What content to fetch next, from whom: decisions, and the state of what is under way.
 
 Bounded in every direction (I8): contents wanted, requests in flight per source, bytes in staging. A content that cannot
-be had gives up its place and comes back after a delay that doubles, so it never stops the others (I10, P18). A file
-larger than the staging quota passes alone.
+be had gives up its place to one that has not been tried, and comes back after a delay that doubles, so it never stops
+the others (I10, P18).
 
 Sources are connected members that have installed the version (or hold its content, as their status says); the one with
 the least under way is asked, so several members share the load.
+
+*The quota.* What is on its way or whole in staging is *held*, and counts. Contents are taken in the order in which they
+were wanted: where the next one does not fit, the ones after it wait, too, until enough has left; a file larger than
+the quota passes when nothing else is held. So that this moment is sure to come, what is whole and cannot be installed
+for now is *parked*: its bytes are counted apart, up to the quota once more, or one file; what does not fit there is
+fetched again later. In all staging holds at most two quotas, or two files.
 """
 
 from __future__ import annotations
@@ -28,8 +34,8 @@ TICKETS_PER_PEER_MAX = 3
 """Requests under way at one source: one being sent, one being read there, one being applied here."""
 RETRY_FIRST_MS, RETRY_LAST_MS = 500, 60_000
 """Delay after a failure, doubling: quick for a link that comes back, cheap for a source that is gone for a day."""
-
 NO_SOURCE = "no connected member has this content"
+BROKE_OFF = "the transfer broke off"
 
 
 class Want(msgspec.Struct):
@@ -64,32 +70,43 @@ class Fetching:
     def __init__(self, quota_bytes: int) -> None:
         self._quota_bytes = quota_bytes
         self._wants: dict[Uid, Want] = {}
+        self._idle: dict[Uid, None] = {}
+        """Neither whole nor under way, in the order in which they are taken."""
+        self._failed: dict[Uid, None] = {}
+        """Of the idle ones those that could not be had; the one that failed first gives up its place first."""
         self._tickets: dict[int, tuple[MemberId, tuple[Uid, ...]]] = {}
         self._next_ticket = 1
-        self._used_bytes = 0
+        self._held_bytes = 0
         self._parked_bytes = 0
-        self._stirred = False
-        """Something has happened since the last requests that may allow more of them."""
-        self._due_ms: int | None = None
+        self._changed = False
+        """Something has changed since the last `requests`, so what was not possible then may be now."""
 
     @property
     def used_bytes(self) -> int:
         """Of staging: contents that are whole there or on their way."""
-        return self._used_bytes
+        return self._held_bytes + self._parked_bytes
 
     @property
-    def full(self) -> bool:
-        """Whether no more may be wanted for now."""
-        return len(self._wants) >= WANTED_MAX
+    def room(self) -> int:
+        """How many more contents may be wanted for now."""
+        return WANTED_MAX - len(self._wants) + len(self._failed)
 
     def want(self, want: Want) -> list[bytes]:
-        """Take it up. Returns the staged names that are no longer needed (an older version of the object)."""
-        self._stirred = True
+        """Take it up. Returns the staged names that are no longer needed: of an older version of the object, and of
+        whatever gave up its place to it."""
         held = self._wants.get(want.uid)
         if held is not None and held.digest == want.digest:
+            if held.cn != want.cn:  # written anew with equal content: others may have that
+                held.cn = want.cn
+                held.refused.clear()
+                self._changed = True
             return []
         stale = self.forget(want.uid)
+        if len(self._wants) >= WANTED_MAX and self._failed:
+            stale += self.forget(next(iter(self._failed)))
         self._wants[want.uid] = want
+        self._idle[want.uid] = None
+        self._changed = True
         return stale
 
     def wanted(self, uid: Uid) -> Want | None:
@@ -102,32 +119,32 @@ class Fetching:
 
     def forget(self, uid: Uid) -> list[bytes]:
         """It was installed or is no longer wanted. Returns the staged names to be removed if they are there."""
-        self._stirred = True
         held = self._wants.pop(uid, None)
         if held is None:
             return []
+        self._idle.pop(uid, None)
+        self._failed.pop(uid, None)
         self._release(held)
         return [held.staged]
 
     def drop_staged(self, uid: Uid) -> None:
         """What was staged turned out to be gone or damaged: fetch it again."""
-        self._stirred = True
         held = self._wants.get(uid)
         if held is not None and held.whole:
             held.whole = False
             self._release(held)
+            self._idle[uid] = None
 
     def park(self, uid: Uid) -> list[bytes]:
         """It is staged but cannot be installed for now: it must not keep room from others, however long that lasts.
 
-        Returns the staged name to be removed where what is parked would fill more than the quota again.
+        Returns the staged name to be removed where there is no room to park it.
         """
-        self._stirred = True
         held = self._wants.get(uid)
         if held is None or not held.whole or not held.held:
             return []
         self._release(held)
-        if self._parked_bytes + held.size > self._quota_bytes:
+        if self._parked_bytes and self._parked_bytes + held.size > self._quota_bytes:
             return self.forget(uid)
         held.parked = True
         self._parked_bytes += held.size
@@ -135,37 +152,17 @@ class Fetching:
 
     def requests(self, now_ms: int, sources: Sources) -> list[Fetch]:
         """The requests to send now; each is answered by one `finish`."""
-        self._stirred = False
-        batches: dict[MemberId, list[Want]] = {}
-        batch_bytes: dict[MemberId, int] = {}
-        room: dict[MemberId, int] = {}
-        fetches: list[Fetch] = []
-        for want in self._wants.values():
-            if want.whole or want.ticket or want.next_ms > now_ms or not self._fits(want):
-                continue
-            peer = self._choose(want, sources, room)
-            if peer is None:
-                self._note_no_source(want, now_ms, sources)
-                continue
-            if want.size > SMALL_FILE_BYTES:
-                self._hold(want)
-                fetches.append(self._open(peer, [want], room))
-                continue
-            batch = batches.setdefault(peer, [])
-            batch.append(want)
-            batch_bytes[peer] = batch_bytes.get(peer, 0) + want.size
-            self._hold(want)
-            if len(batch) >= BATCH_ITEMS_MAX or batch_bytes[peer] >= BATCH_BYTES_MAX:
-                fetches.append(self._open(peer, batches.pop(peer), room))
-                batch_bytes.pop(peer)
-        fetches.extend(self._open(peer, batch, room) for peer, batch in batches.items())
-        open_wants = (want.next_ms for want in self._wants.values() if not want.ticket and not want.whole)
-        self._due_ms = min((at for at in open_wants if at > now_ms), default=None)
-        return fetches
+        self._changed = False
+        round_ = _Round(self, now_ms, sources)
+        for uid in list(self._idle):
+            want = self._wants[uid]
+            if want.next_ms <= now_ms and not round_.take(want):
+                break
+        return round_.end()
 
     def finish(self, ticket: int, items: Sequence[FetchedItem], now_ms: int) -> list[Uid]:
         """The end of a request. Returns the objects whose content is whole in staging now."""
-        self._stirred = True
+        self._changed = True
         peer, uids = self._tickets.pop(ticket, ("", ()))
         results = {item.uid: item for item in items}
         ready: list[Uid] = []
@@ -182,73 +179,48 @@ class Fetching:
             self._release(want)
             if item is not None and item.gone:
                 want.refused.add(peer)
-            self._fail(want, item.reason if item is not None and item.reason else "the transfer broke off", now_ms)
+            self._fail(want, item.reason if item is not None and item.reason else BROKE_OFF, now_ms)
         return ready
 
     def status_changed(self, peer: MemberId, now_ms: int) -> None:
         """A source told of its state: what it did not have it may have now."""
-        self._stirred = True
-        for want in self._wants.values():
-            if peer in want.refused or (want.reason == NO_SOURCE and not want.ticket):
+        for uid in self._failed:
+            want = self._wants[uid]
+            if peer in want.refused or want.reason == NO_SOURCE:
                 want.refused.discard(peer)
                 want.next_ms = min(want.next_ms, now_ms)
+                self._changed = True
 
     def linked(self, now_ms: int) -> None:
-        """A source came: what waits for one is tried at once."""
-        self._stirred = True
-        for want in self._wants.values():
-            if not want.ticket and not want.whole:
-                want.next_ms = now_ms
+        """A source came or went: what waits for one is tried at once."""
+        for uid in self._idle:
+            self._wants[uid].next_ms = now_ms
+        self._changed = True
 
     def waiting(self) -> list[tuple[Uid, str]]:
         """Contents that cannot be had for now, each with the reason."""
-        return [(uid, want.reason) for uid, want in self._wants.items() if want.reason and not want.ticket]
+        return [(uid, self._wants[uid].reason) for uid in self._failed]
 
     def next_due_ms(self) -> int | None:
-        """When `requests` may have something new to say: at once after an event, else when a delay is over.
+        """When `requests` has something to do. What waits for room or for a free source is not due: it is when
+        something has changed."""
+        if self._changed and self._idle:
+            return 0
+        return min((self._wants[uid].next_ms for uid in self._failed), default=None)
 
-        What waits for room, in staging or at a source, waits for the event that makes room.
-        """
-        return 0 if self._stirred and self._wants else self._due_ms
+    # -- for a round
 
-    def _hold(self, want: Want) -> None:
-        want.held = True
-        want.ticket = -1
-        self._used_bytes += want.size
+    def fits(self, want: Want) -> bool:
+        return not self._held_bytes or self._held_bytes + want.size <= self._quota_bytes
 
-    def _release(self, want: Want) -> None:
-        if want.held:
-            self._used_bytes -= want.size
-            want.held = False
-        if want.parked:
-            self._parked_bytes -= want.size
-            want.parked = False
+    def under_way(self, peer: MemberId) -> int:
+        return sum(1 for other, _ in self._tickets.values() if other == peer)
 
-    def _fits(self, want: Want) -> bool:
-        return self._used_bytes == 0 or self._used_bytes + want.size <= self._quota_bytes
-
-    def _choose(self, want: Want, sources: Sources, room: dict[MemberId, int]) -> MemberId | None:
-        best: MemberId | None = None
-        for peer in sources(want.cn):
-            if peer in want.refused:
-                continue
-            if peer not in room:
-                room[peer] = TICKETS_PER_PEER_MAX - sum(1 for other, _ in self._tickets.values() if other == peer)
-            if room[peer] > 0 and (best is None or room[peer] > room[best]):
-                best = peer
-        return best
-
-    def _note_no_source(self, want: Want, now_ms: int, sources: Sources) -> None:
-        """Only where there is none at all: a busy one is no reason to wait longer."""
-        if not any(peer not in want.refused for peer in sources(want.cn)):
-            self._fail(want, NO_SOURCE, now_ms)
-
-    def _open(self, peer: MemberId, wants: list[Want], room: dict[MemberId, int]) -> Fetch:
+    def open_ticket(self, peer: MemberId, wants: Sequence[Want]) -> Fetch:
         ticket = self._next_ticket
         self._next_ticket += 1
         for want in wants:
             want.ticket = ticket
-        room[peer] = room.get(peer, TICKETS_PER_PEER_MAX) - 1
         self._tickets[ticket] = (peer, tuple(want.uid for want in wants))
         return Fetch(
             ticket,
@@ -256,7 +228,84 @@ class Fetching:
             tuple(WantedContent(want.uid, want.digest, want.size, want.staged, want.local) for want in wants),
         )
 
+    def hold(self, want: Want) -> None:
+        """It is on its way."""
+        want.held = True
+        self._held_bytes += want.size
+        del self._idle[want.uid]
+        self._failed.pop(want.uid, None)
+
+    def no_source(self, want: Want, now_ms: int) -> None:
+        self._idle.pop(want.uid, None)
+        self._fail(want, NO_SOURCE, now_ms)
+
+    def _release(self, want: Want) -> None:
+        self._changed = True
+        if want.held:
+            self._held_bytes -= want.size
+            want.held = False
+        if want.parked:
+            self._parked_bytes -= want.size
+            want.parked = False
+
     def _fail(self, want: Want, reason: str, now_ms: int) -> None:
+        """Behind all others, then: whoever fails again and again does not hold them up."""
         want.failures += 1
         want.reason = reason
         want.next_ms = now_ms + min(RETRY_LAST_MS, RETRY_FIRST_MS << min(want.failures - 1, 10))
+        self._idle[want.uid] = None
+        self._failed.pop(want.uid, None)
+        self._failed[want.uid] = None
+
+
+class _Round:
+    """One `requests`: gathers small files by source."""
+
+    def __init__(self, fetching: Fetching, now_ms: int, sources: Sources) -> None:
+        self._fetching = fetching
+        self._now_ms = now_ms
+        self._sources = sources
+        self._room: dict[MemberId, int] = {}
+        self._batches: dict[MemberId, list[Want]] = {}
+        self._batch_bytes: dict[MemberId, int] = {}
+        self._fetches: list[Fetch] = []
+
+    def take(self, want: Want) -> bool:
+        """False where the quota says that nothing more may be taken."""
+        sources = [peer for peer in self._sources(want.cn) if peer not in want.refused]
+        if not sources:
+            self._fetching.no_source(want, self._now_ms)
+            return True
+        peer = max(sources, key=self._room_at)  # of equal ones the first
+        if self._room_at(peer) <= 0:
+            return True
+        if not self._fetching.fits(want):
+            return False
+        self._fetching.hold(want)
+        if want.size > SMALL_FILE_BYTES:
+            self._open(peer, [want])
+            return True
+        batch = self._batches.setdefault(peer, [])
+        batch.append(want)
+        self._batch_bytes[peer] = self._batch_bytes.get(peer, 0) + want.size
+        if len(batch) >= BATCH_ITEMS_MAX or self._batch_bytes[peer] >= BATCH_BYTES_MAX:
+            self._close(peer)
+        return True
+
+    def end(self) -> list[Fetch]:
+        for peer in list(self._batches):
+            self._close(peer)
+        return self._fetches
+
+    def _room_at(self, peer: MemberId) -> int:
+        if peer not in self._room:
+            self._room[peer] = TICKETS_PER_PEER_MAX - self._fetching.under_way(peer)
+        return self._room[peer]
+
+    def _close(self, peer: MemberId) -> None:
+        self._batch_bytes.pop(peer)
+        self._open(peer, self._batches.pop(peer))
+
+    def _open(self, peer: MemberId, wants: list[Want]) -> None:
+        self._room[peer] -= 1
+        self._fetches.append(self._fetching.open_ticket(peer, wants))

@@ -352,7 +352,8 @@ class Originator:
         if base.gone is not None or known_gone:
             self._author.change(state, **off)
             return
-        gone = self._author.gone(self._author.time(0, base), vector_after(base), base.stamp)
+        mode = base.mode if state.record.kind == DIRECTORY else 0
+        gone = self._author.gone(self._author.time(0, base), vector_after(base), base.stamp, mode)
         self._author.write(state, content=gone, **off)
 
     def _clear_hidden(self, node: NodeId) -> None:

@@ -16,100 +16,45 @@ and has no place to go yet comes out into staging as a node like any other, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Iterable
 
-import msgspec
+from msgspec.structs import replace
 
 from replicad.core.ids import Uid
-from replicad.core.records import DIRECTORY, FILE, Content, contains
+from replicad.core.preserving import Keep, preserve_reason, what_to_keep
+from replicad.core.records import DIRECTORY, FILE, Content
+from replicad.core.steps import (
+    DEPTH_MAX,
+    STAGING_PATH,
+    Context,
+    First,
+    NeedContent,
+    Plan,
+    Step,
+    StepKind,
+    Wait,
+    node_path,
+)
 from replicad.core.tree import Outcome, Slot, outcome, slot_of, slot_path
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, ObjectState, View
 from replicad.core.want import directory_node, main_node, same_bytes
 
-STAGING_PATH = b".replicad/staging"
-DEPTH_MAX = 100_000
-"""Of a path, in components: the nodes form a tree, so this only stops a loop that would be a bug of ours."""
-
+__all__ = [
+    "STAGING_PATH",
+    "Context",
+    "First",
+    "NeedContent",
+    "Plan",
+    "Step",
+    "StepKind",
+    "Wait",
+    "node_path",
+    "plan",
+    "preserve_reason",
+]
 
 FIRST_MAX = 512
 """Objects named as having to go first: a batch's worth; the rest is named when these have gone."""
-
-
-class StepKind(IntEnum):
-    MAKE_DIR = 1
-    """Make a directory at a free name."""
-    MOVE = 2
-    """Move `node` to a free name."""
-    PUT = 3
-    """Put new content (`staged`), or `node` out of staging, at `target`; what is there (`occupant`) comes out."""
-    SWAP = 4
-    """Exchange `node` and `occupant`, both in the tree."""
-    LIFT = 5
-    """Take `node` into staging; it stays an object's place and goes on from there."""
-    REMOVE = 6
-    """Take the file or symlink `node` off the disk."""
-    REMOVE_DIR = 7
-    """Remove the empty directory `node`."""
-    SET_META = 8
-    """Give `node` the lead's mode and mtime."""
-    DETACH = 9
-    """`uid` no longer stands at `node`, where others do; the disk stays as it is."""
-
-
-class Step(msgspec.Struct, frozen=True, array_like=True):
-    """One act. `slot` is the name it is for (None where something only goes); `winners` the objects it installs there.
-
-    `preserve` is the reason to keep what comes off the disk (the occupant, or `node` for REMOVE), empty for none.
-    """
-
-    kind: StepKind
-    uid: Uid
-    slot: Slot | None = None
-    winners: tuple[Uid, ...] = ()
-    lead: Uid = b""
-    object_kind: int = 0
-    node: NodeId | None = None
-    occupant: NodeId | None = None
-    occupant_stays: bool = False
-    """The occupant is wanted elsewhere: it stays a node, in staging, instead of being disposed of."""
-    parent: NodeId = ROOT_NODE
-    name: bytes = b""
-    preserve: str = ""
-
-
-class NeedContent(msgspec.Struct, frozen=True):
-    """The lead's content must be in staging first."""
-
-    uid: Uid
-    content: Content
-    node: NodeId | None
-
-
-class First(msgspec.Struct, frozen=True):
-    """These objects must be planned before this one."""
-
-    uids: tuple[Uid, ...]
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Nothing can be done now. `reason` is for operators; empty while a series is being taken in (rule 7)."""
-
-    reason: str = ""
-    missing_parent: Uid = b""
-
-
-Plan = Step | NeedContent | First | Wait | None
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What the plan depends on besides the view."""
-
-    settled: Callable[[Uid], bool]
-    staged: Callable[[Uid, bytes], bool]
-    """Whether the content with this digest is whole in staging for this object."""
-    visiting: frozenset[Uid] = frozenset()
-    """Objects that wait for this one: where one of them is in the way, waiting would be for ever."""
 
 
 def plan(view: View, uid: Uid, context: Context) -> Plan:
@@ -120,49 +65,18 @@ def plan(view: View, uid: Uid, context: Context) -> Plan:
     slot = slot_of(view, uid)
     found = outcome(view, slot) if slot is not None else None
     if slot is None or found is None or uid in found.hidden:
-        return _plan_removal(view, state, context)
+        # Who loses its name to something unsettled may get another one (S14).
+        rivals = found.winners if found is not None else ()
+        return _plan_removal(view, state, rivals, context)
     return _plan_slot(view, slot, found, context)
 
 
-def node_path(view: View, node: NodeId) -> bytes:
-    """The path of a disk entry, relative to the folder's root; what is in staging has a path in `.replicad`."""
-    names: list[bytes] = []
-    at = node
-    for _ in range(DEPTH_MAX):
-        if at == ROOT_NODE:
-            return b"/".join(reversed(names))
-        if at == STAGING_NODE:
-            return b"/".join([STAGING_PATH, *reversed(names)])
-        entry = view.node(at)
-        assert entry is not None, "a node's parent is missing"
-        names.append(entry.name)
-        at = entry.parent
-    raise AssertionError("the nodes form a loop")
-
-
-def preserve_reason(view: View, node: NodeId) -> str:
-    """Why the file at `node` must be preserved when a change takes it off the disk; empty: it need not (rule 9)."""
-    uids = view.uids_at(node)
-    if not uids:
-        return "nothing is known of it"
-    for state in view.objects(uids):
-        base, now = state.base_content, state.record.content
-        if base is None or now is None:
-            return "its record is incomplete"
-        slot = slot_of(view, state.record.uid)
-        found = outcome(view, slot) if slot is not None else None
-        if found is not None and state.record.uid in found.hidden:
-            return "another object has its name"
-        if not contains(now, base) and not same_bytes(state.record.kind, now, base):
-            return "deleted elsewhere meanwhile" if now.gone is not None else "edited elsewhere meanwhile"
-    return ""
-
-
-def _plan_removal(view: View, state: ObjectState, context: Context) -> Plan:
-    """For an object that the tree shows nowhere, or hides beneath another."""
+def _plan_removal(view: View, state: ObjectState, rivals: tuple[Uid, ...], context: Context) -> Plan:
+    """For an object that the tree shows nowhere, or hides beneath `rivals`."""
     uid = state.record.uid
-    if not context.settled(uid):
-        return Wait()
+    for other in (uid, *rivals):
+        if not context.settled(other):
+            return Wait(unsettled=other)
     node = view.node(state.node) if state.node is not None else None
     if node is None:
         return None
@@ -173,8 +87,21 @@ def _plan_removal(view: View, state: ObjectState, context: Context) -> Plan:
         waiting = tuple(u for u in wanted if _pending(view, u) and u not in context.visiting)
         return First(waiting) if waiting else Step(StepKind.DETACH, uid, node=node.id)
     if node.kind != DIRECTORY:
-        return Step(StepKind.REMOVE, uid, node=node.id, preserve=preserve_reason(view, node.id))
+        return _removal(view, uid, node)
     return _first_children(view, node, context) or Step(StepKind.REMOVE_DIR, uid, node=node.id)
+
+
+def _removal(view: View, uid: Uid, node: Node) -> Step:
+    return _kept(Step(StepKind.REMOVE, uid, node=node.id), what_to_keep(view, node.id))
+
+
+def _kept(step: Step, keep: Keep | None) -> Step:
+    return step if keep is None else replace(step, preserve=keep.why, pre_existing=keep.pre_existing)
+
+
+def _unsettled(context: Context, uids: Iterable[Uid]) -> Uid | None:
+    """One of these that an unfinished series brought (rule 7)."""
+    return next((uid for uid in uids if not context.settled(uid)), None)
 
 
 def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan:
@@ -183,11 +110,11 @@ def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan
     parent = directory_node(view, slot.directory)
     if parent is None:
         return _plan_parent(view, slot, found, context)
-    settled = all(context.settled(uid) for uid in found.winners)
     occupant = view.node_at(parent.id, slot.name)
     mine = _own_nodes(view, slot, found)
-    if not settled and (occupant is not None or mine):
-        return Wait()
+    unsettled = _unsettled(context, found.winners)
+    if unsettled is not None and (occupant is not None or mine):
+        return Wait(unsettled=unsettled)
     if occupant is not None and occupant.id in {node.id for node in mine}:
         return _plan_in_place(view, slot, found, lead, occupant, mine, context)
     base = Step(
@@ -202,7 +129,7 @@ def _plan_slot(view: View, slot: Slot, found: Outcome, context: Context) -> Plan
     )
     if occupant is None:
         return _plan_free(view, base, lead, parent, mine, context)
-    return _plan_occupied(view, base, lead, occupant, mine, context)
+    return _plan_occupied(view, base, lead, parent, occupant, mine, context)
 
 
 def _plan_parent(view: View, slot: Slot, found: Outcome, context: Context) -> Plan:
@@ -223,11 +150,11 @@ def _plan_in_place(
     view: View, slot: Slot, found: Outcome, lead: ObjectState, node: Node, mine: list[Node], context: Context
 ) -> Plan:
     """The path is held by one of the winners: content, mode and mtime, and the other entries that merge into it."""
-    for extra in mine:
-        if extra.id == node.id:
-            continue
-        if found.kind != DIRECTORY:
-            return Step(StepKind.REMOVE, found.lead, node=extra.id, preserve=preserve_reason(view, extra.id))
+    extras = [extra for extra in mine if extra.id != node.id]
+    if extras and found.kind != DIRECTORY:
+        return _removal(view, found.lead, extras[0])
+    if extras:  # the innermost first: one may lie in another
+        extra = max(extras, key=lambda extra: node_path(view, extra.id).count(b"/"))
         return _first_children(view, extra, context) or Step(StepKind.REMOVE_DIR, found.lead, node=extra.id)
     for state in view.objects(found.winners):
         if state.node not in (None, node.id):
@@ -251,10 +178,10 @@ def _plan_in_place(
     if found.kind == DIRECTORY or _bytes_there(view, found.kind, node, content):
         if strangers and node.shows == content.cn:
             return Step(StepKind.DETACH, strangers[0], node=node.id)
-        return step if content.gone is None else None
+        return step
     if found.kind == FILE and not context.staged(found.lead, content.digest):
         return NeedContent(found.lead, content, node.id)
-    return msgspec.structs.replace(step, kind=StepKind.PUT, node=None, preserve=preserve_reason(view, node.id))
+    return _kept(replace(step, kind=StepKind.PUT, node=None), what_to_keep(view, node.id))
 
 
 def _plan_free(view: View, step: Step, lead: ObjectState, parent: Node, mine: list[Node], context: Context) -> Plan:
@@ -262,35 +189,36 @@ def _plan_free(view: View, step: Step, lead: ObjectState, parent: Node, mine: li
         node = mine[0]
         if node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
             return _first_on_the_way(view, parent, node, context)
-        return msgspec.structs.replace(step, kind=StepKind.MOVE, node=node.id)
+        return replace(step, kind=StepKind.MOVE, node=node.id)
     content = lead.record.content
     assert content is not None
     if step.object_kind == DIRECTORY:
-        return msgspec.structs.replace(step, kind=StepKind.MAKE_DIR)
+        return replace(step, kind=StepKind.MAKE_DIR)
     if step.object_kind == FILE and not context.staged(step.lead, content.digest):
         return NeedContent(step.lead, content, None)
     return step
 
 
 def _plan_occupied(
-    view: View, step: Step, lead: ObjectState, occupant: Node, mine: list[Node], context: Context
+    view: View, step: Step, lead: ObjectState, parent: Node, occupant: Node, mine: list[Node], context: Context
 ) -> Plan:
     """The name is held by an entry that stands for none of the winners."""
     tenants = view.uids_at(occupant.id)
     elsewhere = tuple(uid for uid in tenants if _is_winner(view, uid))
-    if elsewhere and not all(context.settled(uid) for uid in tenants):
-        return Wait()
+    unsettled = _unsettled(context, tenants)
+    if unsettled is not None:
+        return Wait(unsettled=unsettled)
     node = mine[0] if mine else None
     if elsewhere:
         waiting = tuple(
             uid for uid in elsewhere if uid not in context.visiting and _pending(view, uid) and _has_way(view, uid)
         )
         if node is not None and _wants(view, occupant, node) and not _nested(view, node, occupant):
-            return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
+            return replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
         if waiting:
             return First(waiting)
         if node is not None and not _nested(view, node, occupant) and node.parent != STAGING_NODE:
-            return msgspec.structs.replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
+            return replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
     elif occupant.kind == DIRECTORY:
         if node is not None and _is_within(view, node.id, occupant.id):
             return Step(StepKind.LIFT, step.uid, node=node.id)
@@ -299,18 +227,17 @@ def _plan_occupied(
             return first
     if node is not None and node.parent != STAGING_NODE:
         return Step(StepKind.LIFT, step.uid, node=node.id)
+    if node is not None and node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
+        return _first_on_the_way(view, parent, node, context)
     content = lead.record.content
     assert content is not None
     if node is None and step.object_kind == FILE and not context.staged(step.lead, content.digest):
         return NeedContent(step.lead, content, None)
-    preserve = "" if elsewhere or occupant.kind == DIRECTORY else preserve_reason(view, occupant.id)
-    return msgspec.structs.replace(
-        step,
-        node=node.id if node is not None else None,
-        occupant=occupant.id,
-        occupant_stays=bool(elsewhere),
-        preserve=preserve,
+    keep = None if elsewhere or occupant.kind == DIRECTORY else what_to_keep(view, occupant.id)
+    put = replace(
+        step, node=node.id if node is not None else None, occupant=occupant.id, occupant_stays=bool(elsewhere)
     )
+    return _kept(put, keep)
 
 
 def _first_children(view: View, directory: Node, context: Context) -> Plan:
@@ -324,7 +251,9 @@ def _first_children(view: View, directory: Node, context: Context) -> Plan:
         winners = [uid for uid in tenants if _is_winner(view, uid)]
         if winners and all(uid in context.visiting or not _has_way(view, uid) for uid in winners):
             # It waits for what waits for it, or for a directory that is not known yet (rule 10): in staging.
-            return Step(StepKind.LIFT, tenants[0], node=child.id)
+            unsettled = _unsettled(context, tenants)
+            lift = Step(StepKind.LIFT, tenants[0], node=child.id)
+            return lift if unsettled is None else Wait(unsettled=unsettled)
         waiting.extend(uid for uid in tenants if uid not in context.visiting)
         if len(waiting) >= FIRST_MAX:
             break

@@ -15,61 +15,35 @@ Whether an ancestor is on the disk yet is not asked here: what hangs below it si
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content
 from replicad.core.tree import Outcome, Slot, entries, outcome, slot_of
-from replicad.core.tree_places import rep
+from replicad.core.tree_places import Worklist, members, rep
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
 
 
 def settle(draft: Draft, slots: Iterable[Slot], changed: Iterable[Uid]) -> None:
-    """Bring pending, base, node and beneath in step with the tree, for these slots and these objects.
+    """Bring pending, base, node and beneath in step with the tree, for all that this draft may have changed.
 
-    `slots` are what `retree` returned (their outcome may have changed), `changed` the objects whose record, node or
-    base changed. Works within the draft alone.
+    `slots` are what `retree` returned (their outcome may have changed), `changed` objects that are to be looked at
+    although the draft does not hold them. To be called once, when everything else is in the draft; works within it.
     """
-    worklist = set(slots)
-    loose: set[Uid] = set()
-    for uid in changed:
-        slot = slot_of(draft, uid)
-        if slot is None:
-            loose.add(uid)
-        else:
-            worklist.add(slot)
-        worklist.update(_uprooted(draft, uid))
-    for uid in sorted(loose):
-        worklist.update(_settle_absent(draft, uid))
-    queue = deque(sorted(worklist))
-    while queue:
-        queue.extend(_settle_slot(draft, queue.popleft()))
-
-
-def _uprooted(draft: Draft, uid: Uid) -> list[Slot]:
-    """The slots in a directory that stands at another disk entry than before this draft: its children do not."""
-    state, before = draft.object(uid), draft.view.object(uid)
-    if state is None or before is None or before.node in (None, state.node) or state.record.kind != DIRECTORY:
-        return []
-    return _slots_in(draft, uid)
-
-
-def _slots_in(draft: Draft, uid: Uid) -> list[Slot]:
-    directory = rep(draft, uid)
-    return [Slot(directory, name) for name in entries(draft, directory)]
+    _Settler(draft).run(slots, {*changed, *draft.states})
 
 
 def directory_node(view: View, directory: Uid) -> Node | None:
-    """The disk entry that stands for a directory of the tree (its slot's `directory`); None while it has none."""
+    """The disk entry that stands for a directory of the tree, by any of its UIDs; None while it has none."""
     if directory == ROOT:
         return view.node(ROOT_NODE)
     state = view.object(directory)
     if state is None or state.record.kind != DIRECTORY:
         return None
-    members = view.group_members(directory) if state.group is not None else (directory,)
-    return main_node(view, slot_of(view, directory), members)
+    return main_node(view, slot_of(view, directory), members(view, directory))
 
 
 def main_node(view: View, slot: Slot | None, winners: Sequence[Uid]) -> Node | None:
@@ -104,108 +78,189 @@ def _parent_is(view: View, parent: NodeId, directory: Uid) -> bool:
     state = view.object(directory)
     if state is None:
         return False
-    members = view.group_members(directory) if state.group is not None else (directory,)
-    return any(other.node == parent for other in view.objects(members))
+    return any(other.node == parent for other in view.objects(members(view, directory)))
 
 
-def _settle_slot(draft: Draft, slot: Slot) -> list[Slot]:
-    """Returns slots that must be settled after it."""
-    more = _settle_tenants(draft, slot)
-    found = outcome(draft, slot)
-    if found is None:
-        return more
-    if found.kind == DIRECTORY:
-        for uid in found.winners:
-            more.extend(_part(draft, uid, found.winners))
-    node = _settle_winners(draft, slot, found)
-    for uid in found.hidden:
-        state = draft.object(uid)
+class _Settler:
+    """One `settle`: a worklist of slots. A directory that stands at another disk entry than before puts the slots in it
+    on the list, since their objects are judged by where the directory is."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._waiting: Worklist[Slot] = Worklist()
+        self._stood: dict[Uid, NodeId | None] = {}
+        """By the UID that stands for a directory: the disk entry by which what is in it was last judged."""
+
+    def run(self, slots: Iterable[Slot], touched: Iterable[Uid]) -> None:
+        loose: list[Uid] = []
+        directories: list[Uid] = []
+        for uid in sorted(touched):
+            state = self._draft.object(uid)
+            if state is None:
+                continue
+            slot = slot_of(self._draft, uid)
+            if slot is None:
+                loose.append(uid)
+            else:
+                self._waiting.push(slot)
+            if state.record.kind == DIRECTORY:
+                directories.append(uid)
+        for slot in sorted(slots):
+            self._waiting.push(slot)
+        for uid in loose:
+            self._settle_absent(uid)
+        for uid in directories:
+            self._look_below(uid)
+        for slot in self._waiting:
+            self._settle_slot(slot)
+
+    def _look_below(self, directory: Uid) -> None:
+        """What is in a directory is judged anew where the directory stands at another entry than it was judged by."""
+        first = rep(self._draft, directory)
+        node = directory_node(self._draft, first)
+        now = node.id if node is not None else None
+        if first in self._stood:
+            before = {self._stood[first]}
+        else:
+            before = {_node_before(self._draft, member) for member in members(self._draft, first)}
+        self._stood[first] = now
+        if before == {now} or (before == {None} and now is not None and not self._draft.nodes_in(now)):
+            return  # nothing can be as wanted in a directory that has just been made
+        for name in entries(self._draft, first):
+            self._waiting.push(Slot(first, name))
+
+    def _settle_slot(self, slot: Slot) -> None:
+        self._settle_tenants(slot)
+        found = outcome(self._draft, slot)
+        if found is None:
+            return
+        if found.kind == DIRECTORY:
+            for uid in found.winners:
+                self._part(uid, found.winners)
+            self._part_from(slot, found)
+        node = self._settle_winners(slot, found)
+        for uid in found.hidden:
+            self._settle_hidden(uid, node)
+        if found.kind == DIRECTORY:
+            self._look_below(found.winners[0])
+
+    def _settle_hidden(self, uid: Uid, winner: Node | None) -> None:
+        state = self._draft.object(uid)
         assert state is not None
         beneath, seen = state.beneath, state.beneath_seen
-        if node is not None and state.node is None:
+        if winner is not None and state.node is None:
             content = state.record.content
-            beneath, seen = node.id, content.rank if content is not None else None
-        _store(draft, state, pending=state.node is not None, beneath=beneath, beneath_seen=seen)
-    return more
+            beneath, seen = winner.id, content.rank if content is not None else None
+        self._store(state, pending=state.node is not None, beneath=beneath, beneath_seen=seen)
+
+    def _part(self, uid: Uid, winners: Sequence[Uid]) -> None:
+        """Directories that were one and are no longer: the disk entry goes to some of them, with what is in it.
+
+        The other ones are not on the disk any more.
+        """
+        state = self._draft.object(uid)
+        node = self._draft.node(state.node) if state is not None and state.node is not None else None
+        if node is None or all(other in winners for other in self._draft.uids_at(node.id)):
+            return
+        heirs = _heirs(self._draft, node)
+        if not heirs or uid in heirs:
+            return
+        self._draft.update(uid, node=None, base_place_raw=b"", base_content_raw=b"")
+        slot = slot_of(self._draft, uid)
+        if slot is not None:
+            self._waiting.push(slot)
+        self._look_below(uid)
+
+    def _part_from(self, slot: Slot, found: Outcome) -> None:
+        """The same for those who are at the winners' entry with them and wanted elsewhere."""
+        node = main_node(self._draft, slot, found.winners)
+        for uid in self._draft.uids_at(node.id) if node is not None else ():
+            if uid not in found.winners:
+                other = slot_of(self._draft, uid)
+                there = outcome(self._draft, other) if other is not None else None
+                self._part(uid, there.winners if there is not None and uid in there.winners else (uid,))
+
+    def _settle_tenants(self, slot: Slot) -> None:
+        """What stands at the slot's path and is wanted nowhere any more, such as a directory that was kept."""
+        parent = directory_node(self._draft, slot.directory)
+        occupant = self._draft.node_at(parent.id, slot.name) if parent is not None else None
+        for uid in self._draft.uids_at(occupant.id) if occupant is not None else ():
+            if slot_of(self._draft, uid) is None:
+                self._settle_absent(uid)
+
+    def _settle_winners(self, slot: Slot, found: Outcome) -> Node | None:
+        """Returns the disk entry of the slot when all winners are as wanted there, else None."""
+        draft = self._draft
+        parent = directory_node(draft, slot.directory)
+        node = main_node(draft, slot, found.winners)
+        lead = draft.object(found.lead)
+        assert lead is not None
+        there = node is not None and parent is not None and node.parent == parent.id and node.name == slot.name
+        content_there = there and node is not None and _shows(draft, node, lead, found)
+        whole = True
+        for uid in found.winners:
+            state = draft.object(uid)
+            assert state is not None
+            whole &= self._settle_winner(state, node, there, content_there)
+        if whole and node is not None and lead.record.content is not None and node.shows != lead.record.content.cn:
+            draft.put_node(msgspec.structs.replace(node, shows=lead.record.content.cn))
+        return node if whole else None
+
+    def _settle_winner(self, state: ObjectState, node: Node | None, there: bool, content_there: bool) -> bool:
+        """Whether this winner is as the tree wants it; stores what follows."""
+        if node is None:
+            self._store(state, pending=True, beneath=None, beneath_seen=None)
+            return False
+        if state.node is None and there and (content_there or state.record.kind == DIRECTORY):
+            # It joins others at their path: equal content, or one more UID of a directory that is on the disk.
+            joined = {"node": node.id, "base_place_raw": b"", "base_content_raw": b""}
+            self._store(state, pending=not content_there, beneath=None, beneath_seen=None, **joined)
+            return content_there
+        at_main = state.node == node.id
+        done = at_main and there and content_there
+        self._store(
+            state,
+            pending=not done,
+            base_place_raw=b"" if at_main and there else state.base_place_raw,
+            base_content_raw=b"" if at_main and content_there else state.base_content_raw,
+            beneath=None,
+            beneath_seen=None,
+        )
+        return done
+
+    def _settle_absent(self, uid: Uid) -> None:
+        """An object that the tree shows nowhere: as wanted when it is not on the disk."""
+        state = self._draft.object(uid)
+        if state is not None and state.record.kind == DIRECTORY:
+            self._part(uid, (uid,))
+            state = self._draft.object(uid)
+        if state is not None:
+            self._store(state, pending=state.node is not None, beneath=None, beneath_seen=None)
+
+    def _store(self, state: ObjectState, **changes: object) -> None:
+        if any(getattr(state, name) != value for name, value in changes.items()):
+            self._draft.update(state.record.uid, **changes)
 
 
-def _part(draft: Draft, uid: Uid, winners: Sequence[Uid]) -> list[Slot]:
-    """Directories that were one and are no longer: the disk entry stays with those who are wanted where it is.
-
-    The other ones are not on the disk any more, and what was in them is still at the entry that they left.
-    """
-    state = draft.object(uid)
-    node = draft.node(state.node) if state is not None and state.node is not None else None
-    if node is None or not any(
-        other not in winners and _is_wanted_at(draft, other, node) for other in draft.uids_at(node.id)
-    ):
-        return []
-    draft.update(uid, node=None, base_place_raw=b"", base_content_raw=b"")
-    return _slots_in(draft, uid)
+def _node_before(draft: Draft, directory: Uid) -> NodeId | None:
+    node = directory_node(draft.view, directory)
+    return node.id if node is not None else None
 
 
-def _is_wanted_at(draft: Draft, uid: Uid, node: Node) -> bool:
-    slot = slot_of(draft, uid)
-    found = outcome(draft, slot) if slot is not None and slot.name == node.name else None
-    if slot is None or found is None or uid not in found.winners:
-        return False
-    parent = directory_node(draft, slot.directory)
-    return parent is not None and parent.id == node.parent
-
-
-def _settle_tenants(draft: Draft, slot: Slot) -> list[Slot]:
-    """What stands at the slot's path and is wanted nowhere any more, such as a directory that was kept."""
-    parent = directory_node(draft, slot.directory)
-    occupant = draft.node_at(parent.id, slot.name) if parent is not None else None
-    more: list[Slot] = []
-    for uid in draft.uids_at(occupant.id) if occupant is not None else ():
-        if slot_of(draft, uid) is None:
-            more.extend(_settle_absent(draft, uid))
-    return more
-
-
-def _settle_winners(draft: Draft, slot: Slot, found: Outcome) -> Node | None:
-    """Returns the disk entry of the slot when all winners are as wanted there, else None."""
-    parent = directory_node(draft, slot.directory)
-    node = main_node(draft, slot, found.winners)
-    lead = draft.object(found.lead)
-    assert lead is not None
-    there = node is not None and parent is not None and node.parent == parent.id and node.name == slot.name
-    content_there = there and node is not None and _shows(draft, node, lead, found)
-    whole = True
-    for uid in found.winners:
-        state = draft.object(uid)
-        assert state is not None
-        whole &= _settle_winner(draft, state, node, there, content_there)
-    if whole and node is not None and lead.record.content is not None and node.shows != lead.record.content.cn:
-        draft.put_node(_showing(node, lead.record.content))
-    return node if whole else None
-
-
-def _settle_winner(draft: Draft, state: ObjectState, node: Node | None, there: bool, content_there: bool) -> bool:
-    """Whether this winner is as the tree wants it; stores what follows."""
-    if node is None:
-        _store(draft, state, pending=True, beneath=None, beneath_seen=None)
-        return False
-    if state.node is None and there and (content_there or state.record.kind == DIRECTORY):
-        # It joins others at their path: equal content, or one more UID of a directory that is on the disk.
-        joined = {"node": node.id, "base_place_raw": b"", "base_content_raw": b""}
-        _store(draft, state, pending=not content_there, beneath=None, beneath_seen=None, **joined)
-        return content_there
-    at_main = state.node == node.id
-    place_raw = b"" if at_main and there else state.base_place_raw
-    content_raw = b"" if at_main and content_there else state.base_content_raw
-    done = at_main and there and content_there
-    _store(
-        draft,
-        state,
-        pending=not done,
-        base_place_raw=place_raw,
-        base_content_raw=content_raw,
-        beneath=None,
-        beneath_seen=None,
-    )
-    return done
+def _heirs(draft: Draft, node: Node) -> Sequence[Uid]:
+    """Of objects that are at one entry and wanted at different places, those who keep it: who is wanted where it is,
+    else the first who is wanted anywhere, each with those that are wanted there as well. None: nobody is."""
+    first: Sequence[Uid] = ()
+    for uid in draft.uids_at(node.id):
+        slot = slot_of(draft, uid)
+        found = outcome(draft, slot) if slot is not None else None
+        if slot is None or found is None or uid not in found.winners:
+            continue
+        parent = directory_node(draft, slot.directory) if slot.name == node.name else None
+        if parent is not None and parent.id == node.parent:
+            return found.winners
+        first = first or found.winners
+    return first
 
 
 def _shows(draft: Draft, node: Node, lead: ObjectState, found: Outcome) -> bool:
@@ -215,7 +270,7 @@ def _shows(draft: Draft, node: Node, lead: ObjectState, found: Outcome) -> bool:
     if node.kind != found.kind:
         return False
     if found.kind == DIRECTORY:
-        return wanted.gone is not None or node.mode == wanted.mode or node.shows == wanted.cn
+        return node.mode == wanted.mode or node.shows == wanted.cn  # one that is gone but kept has a mode, too
     shown = _shown_content(draft, node)
     return node.shows == wanted.cn if shown is None else same_content(found.kind, shown, wanted)
 
@@ -228,34 +283,3 @@ def _shown_content(draft: Draft, node: Node) -> Content | None:
         if base is not None and base.cn == node.shows:
             return base
     return None
-
-
-def _showing(node: Node, content: Content) -> Node:
-    return Node(
-        node.id,
-        node.parent,
-        node.name,
-        node.kind,
-        node.inode,
-        node.size,
-        node.mtime_ns,
-        node.ctime_ns,
-        node.birth_ns,
-        node.mode,
-        content.cn,
-    )
-
-
-def _settle_absent(draft: Draft, uid: Uid) -> list[Slot]:
-    """An object that the tree shows nowhere: as wanted when it is not on the disk."""
-    state = draft.object(uid)
-    more = _part(draft, uid, (uid,)) if state is not None and state.record.kind == DIRECTORY else []
-    state = draft.object(uid)
-    if state is not None:
-        _store(draft, state, pending=state.node is not None, beneath=None, beneath_seen=None)
-    return more
-
-
-def _store(draft: Draft, state: ObjectState, **changes: object) -> None:
-    if any(getattr(state, name) != value for name, value in changes.items()):
-        draft.update(state.record.uid, **changes)

@@ -1,13 +1,21 @@
 """Acts on the tree: each does one intent, and looks at what came of it.
 
-A check before a rename always races. So what is replaced is exchanged, and what came out is inspected afterwards: if it
-is not what the catalog believed, it was somebody's change; it is put back, and the path is looked at again like any
-other local change (I3, mutagen's applier is the model). Where even putting back meets a change, that one is kept.
+A check before a rename always races. So what is replaced is exchanged, what is removed is moved aside, and what came
+out is inspected afterwards: if it is not what the catalog believed, it was somebody's change; it is put back, and the
+path is looked at again like any other local change (I3, mutagen's applier is the model). Where even putting back meets
+a change, that one is kept.
 
-The invariants of every function here, at every instant and so at a kill -9:
+What *went in* was ours for certain if it came from staging, where nobody else works. If the path shows something else
+by the time it is looked at, that was done since, to what we had put there: the act is done, and the path is looked at
+again. The same is taken to hold for a move within the tree; only a directory, or an entry of another kind, that
+turns up in the place of the one that was to move is moved back.
+
+Invariants at every instant, and so at a kill -9:
 1. a path of the tree holds a complete old or a complete new version (I4);
-2. what came out of the tree and is not known to be expendable exists, in the tree, in staging or in a store;
+2. what came out of the tree and is not known to be expendable exists, in the tree, at the intent's `aside`, or in a
+   store under the intent's name;
 3. nothing is overwritten: all renames are NOREPLACE or EXCHANGE.
+An error may come after anything: what it left is found out as after a crash (engine.resume).
 
 RACE: a writer that has the file open goes on writing into what came out. What comes out is therefore kept in staging
 until it has been quiet (engine.disposal), and preserved when it was not. Worst case: a writer that pauses for longer
@@ -19,245 +27,327 @@ within FRESH_NS of now, so such a change must also have set its mtime back. Wors
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
 import msgspec
+from blake3 import blake3
 
-from replicad.core.plan import StepKind
+from replicad.core.manifest import SMALL_FILE_BYTES
+from replicad.core.records import Content
+from replicad.core.steps import STAGING_PATH, StepKind
 from replicad.core.view import Node
 from replicad.engine.intents import Intent, Seen
-from replicad.errors import FileTrouble
-from replicad.files.fs import DIRECTORY, FILE, FileSystem, Stat
+from replicad.engine.renames import exchange, permitted, trouble
+from replicad.files.fs import DIRECTORY, FILE, FileSystem, OpenFile, Stat
+
+__all__ = ["Done", "NotDone", "Surprise", "act", "is_fresh", "matches", "trouble"]
 
 FRESH_NS = 20_000_000
 """20 ms: several ticks of the coarsest clock that Linux stamps files with (10 ms at 100 Hz)."""
 
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+
 
 class Done(msgspec.Struct, frozen=True):
-    """The act is done. `stat`: of the entry at the target now. `out`: the path at which what came out of the tree lies
-    (for a move within the tree, the target)."""
+    """The act is done. `stat`: of what it put at the target, None where that is not there any more or was changed since.
+    `out`: of what came out and lies at `aside`. `other`: of what a SWAP put at its source, None as for `stat`. `again`:
+    paths to be looked at, as their times do not tell what is there.
+    """
 
-    stat: Stat | None
-    out: bytes | None = None
-    out_stat: Stat | None = None
-    """Of what came out and stays a node: the occupant of a SWAP, or of a PUT that is wanted elsewhere."""
+    stat: Stat | None = None
+    out: Stat | None = None
+    other: Stat | None = None
+    again: tuple[bytes, ...] = ()
 
 
 class Surprise(msgspec.Struct, frozen=True):
-    """The disk is not as the catalog believed; nothing was changed. Look at `path` again.
+    """The disk is not as the catalog believed; the tree is as it was. Look at `paths` again.
 
-    `keep`: a path in staging where somebody's change ended up; it must be preserved.
+    `keep`: somebody's change lies in staging at this path; it must be preserved.
     """
 
-    path: bytes
-    keep: bytes | None = None
+    paths: tuple[bytes, ...]
+    keep: bytes = b""
+
+
+class NotDone(msgspec.Struct, frozen=True):
+    """Nothing was done. `staged_gone`: what was to be put is not in staging any more; it must be fetched again."""
+
+    staged_gone: bool = False
+
+
+Outcome = Done | Surprise | NotDone
 
 
 def matches(node: Node, stat: Stat | None) -> bool:
     """Whether the disk still shows what the catalog believes of this entry."""
-    if stat is None or stat.kind != node.kind or stat.inode != node.inode:
+    if stat is None or not Seen.of(node).is_version(stat):
         return False
-    if stat.kind == DIRECTORY:
-        return True
-    return (stat.size, stat.mtime_ns, stat.ctime_ns, stat.mode) == (
-        node.size,
-        node.mtime_ns,
-        node.ctime_ns,
-        node.mode,
-    )
+    return stat.kind == DIRECTORY or stat.ctime_ns == node.ctime_ns
 
 
-def is_fresh(stat: Stat, now_ns: int) -> bool:
-    return stat.kind == FILE and abs(now_ns - stat.mtime_ns) < FRESH_NS
+def is_fresh(node: Node, now_ms: int) -> bool:
+    """Whether a file was written to a moment ago: its times cannot be trusted yet."""
+    return node.kind == FILE and abs(now_ms * 1_000_000 - node.mtime_ns) < FRESH_NS
 
 
-def act(fs: FileSystem, intent: Intent) -> Done | Surprise:
-    """Carry out an intent whose preconditions have just been checked. Raises FileTrouble; OSError only for bugs."""
-    try:
-        match intent.step.kind:
-            case StepKind.PUT if intent.leaving is not None:
-                return _exchange_in(fs, intent)
-            case StepKind.PUT | StepKind.MOVE | StepKind.LIFT | StepKind.REMOVE:
-                return _rename(fs, intent)
-            case StepKind.SWAP:
-                return _swap(fs, intent)
-            case kind:
-                raise AssertionError(f"{kind} needs no intent")
-    except OSError as error:
-        raise trouble(intent.target, error) from error
+def act(fs: FileSystem, intent: Intent, node: Node | None, content: Content | None) -> Outcome:
+    """Carry out an intent. `node` and `content` (of the lead): for those that move nothing.
 
-
-def make_directory(fs: FileSystem, path: bytes, mode: int) -> Done | Surprise:
-    """A directory at a free name. Its owner may always enter and fill it; a stricter mode is set afterwards."""
-    try:
-        permitted(fs, lambda: fs.make_dir(path, mode | 0o700), path)
-    except FileExistsError:
-        return Surprise(path)
-    except OSError as error:
-        raise trouble(path, error) from error
-    return Done(fs.stat(path))
-
-
-def remove_directory(fs: FileSystem, path: bytes, node: Node) -> Done | Surprise:
-    """Remove an empty directory; a FileTrouble with the reason where something not replicated is in it (rule 12)."""
-    stat = fs.stat(path)
-    if stat is None or not matches(node, stat):
-        return Surprise(path)
-    try:
-        permitted(fs, lambda: fs.remove_dir(path), path)
-    except FileNotFoundError:
-        return Surprise(path)
-    except OSError as error:
-        raise trouble(path, error) from error
-    return Done(None)
-
-
-def set_meta(fs: FileSystem, path: bytes, node: Node, mode: int, mtime_ns: int) -> Done | Surprise:
-    """Mode and, for files, mtime; through an open handle, so that it is this very file that gets them."""
-    try:
-        if node.kind == FILE:
-            with fs.open_read(path) as file:
-                if not matches(node, file.stat()):
-                    return Surprise(path)
-                file.set_meta(mode, mtime_ns)
-        else:
-            if not matches(node, fs.stat(path)):
-                return Surprise(path)
-            if node.kind == DIRECTORY:
-                fs.set_mode(path, mode)
-    except FileNotFoundError:
-        return Surprise(path)
-    except OSError as error:
-        raise trouble(path, error) from error
-    return Done(fs.stat(path))
-
-
-def permitted(fs: FileSystem, act: Callable[[], None], *paths: bytes) -> None:
-    """Do `act`; where a parent of `paths` has a mode that forbids it (0555, as in archives), open that for a moment.
-
-    The modes are put back whatever happens. A crash in between leaves a mode that the next scan takes for the user's.
+    Raises OSError: what was done is to be found out by `engine.resume`. Raises FileTrouble: nothing was.
     """
-    try:
-        act()
-        return
-    except PermissionError:
-        opened = _open_parents(fs, paths)
-        if not opened:
-            raise
-    try:
-        act()
-    finally:
-        for parent, mode in opened:
-            fs.set_mode(parent, mode)
+    match intent.step.kind:
+        case StepKind.PUT if intent.leaving is not None:
+            return _replace(fs, intent, intent.leaving)
+        case StepKind.PUT | StepKind.MOVE:
+            return _to_free_name(fs, intent)
+        case StepKind.LIFT | StepKind.REMOVE:
+            return _take_out(fs, intent)
+        case StepKind.SWAP:
+            return _swap(fs, intent)
+        case StepKind.REMOVE_DIR:
+            return _remove_dir(fs, intent)
+        case StepKind.MAKE_DIR if content is not None:
+            return _make_dir(fs, intent, content)
+        case StepKind.SET_META if content is not None and node is not None:
+            return _set_meta(fs, intent, node, content)
+        case kind:
+            raise AssertionError(f"{kind} cannot be done")
 
 
-def _open_parents(fs: FileSystem, paths: tuple[bytes, ...]) -> list[tuple[bytes, int]]:
-    opened = []
-    for parent in {path.rpartition(b"/")[0] for path in paths}:
-        stat = fs.stat(parent) if parent else None
-        if stat is not None and stat.mode & 0o300 != 0o300:
-            fs.set_mode(parent, stat.mode | 0o700)
-            opened.append((parent, stat.mode))
-    return opened
-
-
-def trouble(path: bytes, error: OSError) -> FileTrouble:
-    """What an operating system's error means for one path, in words for `blocked`."""
-    number = error.errno or 0
-    if number in _REASONS:
-        return FileTrouble(path, _REASONS[number])
-    return FileTrouble(path, f"{errno.errorcode.get(number, 'error')}: {error.strerror or error}")
-
-
-_REASONS = {
-    errno.ENOSPC: "no space left on the disk",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the filesystem is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "the system does not allow it",
-    errno.ENOTEMPTY: "the directory holds something that is not replicated",
-    errno.ENAMETOOLONG: "the name is too long for this filesystem",
-    errno.EIO: "the disk reports an input/output error",
-    errno.EXDEV: "it is on another filesystem or mount than the folder",
-    errno.EBUSY: "it is in use (a mount point?)",
-}
-
-
-def _rename(fs: FileSystem, intent: Intent) -> Done | Surprise:
-    """To a free name: into the tree (PUT, MOVE) or out of it into staging (LIFT, REMOVE)."""
-    try:
-        permitted(fs, lambda: fs.rename(intent.source, intent.target), intent.source, intent.target)
-    except (FileExistsError, FileNotFoundError):
-        return Surprise(intent.target if intent.step.kind in (StepKind.PUT, StepKind.MOVE) else intent.source)
+def landed(fs: FileSystem, intent: Intent) -> Done | Surprise:
+    """After the mover has gone to the target: what is there now."""
     stat = fs.stat(intent.target)
-    if stat is not None and Seen.of(stat) == intent.moving:
-        return Done(stat, intent.target)
-    if stat is not None and stat.inode == intent.moving.inode and intent.step.kind in (StepKind.PUT, StepKind.MOVE):
-        return Done(
-            stat, intent.target
-        )  # the right file, and already edited again: the next look at the path finds that
-    return _rename_back(fs, intent)
+    if intent.moving.is_version(stat):
+        return Done(stat)
+    again = (intent.target,)
+    foreign = stat is not None and not intent.moving.is_entry(stat)
+    if foreign and intent.step.kind == StepKind.MOVE and _other_thing(intent.moving, stat):
+        return _move_back(fs, intent)
+    return Done(again=again)
 
 
-def _rename_back(fs: FileSystem, intent: Intent) -> Surprise:
-    """What moved is not what was meant to: somebody had put another entry there, or had just edited it."""
-    try:
-        fs.rename(intent.target, intent.source)
-    except FileNotFoundError:
-        return Surprise(intent.source)
-    except FileExistsError:
-        return Surprise(intent.source, keep=intent.target)
-    return Surprise(intent.source)
-
-
-def _exchange_in(fs: FileSystem, intent: Intent) -> Done | Surprise:
-    try:
-        permitted(fs, lambda: fs.exchange(intent.source, intent.target), intent.target)
-    except FileNotFoundError:
-        return Surprise(intent.target)
-    return inspect_exchange(fs, intent)
-
-
-def inspect_exchange(fs: FileSystem, intent: Intent) -> Done | Surprise:
-    """Look at what an exchange brought out (also after a crash, S30). Raises OSError."""
-    out = fs.stat(intent.source)
-    if out is not None and Seen.of(out) == intent.leaving:
-        if out.kind != DIRECTORY or intent.step.occupant_stays:
-            return Done(fs.stat(intent.target), intent.source)
+def inspect(fs: FileSystem, intent: Intent, leaving: Seen) -> Done | Surprise:
+    """Look at what an exchange brought out (also after a crash, S30). Raises FileTrouble where a directory must stay."""
+    out = fs.stat(intent.aside)
+    if not leaving.is_version(out):
+        return give_back(fs, intent)
+    if leaving.kind == DIRECTORY and not intent.step.occupant_stays:
         try:
-            fs.remove_dir(intent.source)
-            return Done(fs.stat(intent.target))
+            fs.remove_dir(intent.aside)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
-            back = _exchange_back(fs, intent)
-            if back.keep is None:
-                raise
-            return back
-    return _exchange_back(fs, intent)
+            back = give_back(fs, intent)
+            if back.keep:
+                return back
+            raise trouble(intent.target, error) from error
+        out = None
+    found = landed(fs, intent)
+    assert isinstance(found, Done), "what came from staging is ours"
+    return msgspec.structs.replace(found, out=out)
 
 
-def _exchange_back(fs: FileSystem, intent: Intent) -> Surprise:
+def give_back(fs: FileSystem, intent: Intent) -> Surprise:
+    """What came out is not what the catalog believed: it goes back to its path, and what we put there to staging."""
+    paths = (intent.target,)
     try:
-        permitted(fs, lambda: fs.exchange(intent.source, intent.target), intent.target)
-    except FileNotFoundError:
-        # Our new version is gone from the path again: somebody removed or renamed it within this moment.
-        return Surprise(intent.target, keep=intent.source)
-    back = fs.stat(intent.source)
-    if back is not None and Seen.of(back) != intent.moving:
-        return Surprise(intent.target, keep=intent.source)
-    return Surprise(intent.target)
+        permitted(fs, lambda: _exchange(fs, intent, intent.aside, intent.target), intent.target)
+    except _NOT_THERE:
+        # Our version is gone from the path: somebody deleted it, thinking that it was theirs.
+        return Surprise(paths, keep=intent.aside)
+    back = fs.stat(intent.aside)
+    if intent.moving.is_version(back):
+        restage(fs, intent)
+        return Surprise(paths)
+    if intent.moving.is_entry(back):
+        return Surprise(paths, keep=intent.aside)  # ours, and somebody has written into it
+    # Somebody has put yet another version over ours, and it came out now: the newest one stays, the other is kept.
+    try:
+        _exchange(fs, intent, intent.aside, intent.target)
+    except _NOT_THERE:
+        pass
+    return Surprise(paths, keep=intent.aside)
 
 
-def _swap(fs: FileSystem, intent: Intent) -> Done | Surprise:
+def restage(fs: FileSystem, intent: Intent) -> None:
+    """The mover, which lies aside as it was, gets its name in staging back; where it is staged again already, it goes."""
+    try:
+        fs.rename(intent.aside, intent.source)
+    except FileExistsError:
+        (fs.remove_dir if intent.moving.kind == DIRECTORY else fs.unlink)(intent.aside)
+
+
+def put_back(fs: FileSystem, intent: Intent) -> Surprise:
+    """What was moved aside is not what was meant: somebody had just changed it, or put it there."""
+    try:
+        permitted(fs, lambda: fs.rename(intent.aside, intent.source), intent.source)
+    except FileExistsError:
+        return Surprise((intent.source,), keep=intent.aside)
+    except _NOT_THERE:
+        if fs.stat(intent.aside) is not None:  # the directory that it was in is gone
+            return Surprise((intent.source,), keep=intent.aside)
+    return Surprise((intent.source,))
+
+
+def _replace(fs: FileSystem, intent: Intent, leaving: Seen) -> Outcome:
+    """From staging to an occupied name. The mover takes the name of the intent first, so that what comes out never lies
+    under a name that somebody may clean away or fetch into."""
+    if leaving.kind == DIRECTORY and not intent.step.occupant_stays and fs.list_dir(intent.target):
+        raise trouble(intent.target, OSError(errno.ENOTEMPTY, ""))
+    try:
+        fs.rename(intent.source, intent.aside)
+    except _NOT_THERE:
+        return NotDone(staged_gone=True)
+    try:
+        permitted(fs, lambda: _exchange(fs, intent, intent.aside, intent.target), intent.target)
+    except _NOT_THERE:
+        restage(fs, intent)
+        return Surprise((intent.target,))
+    return inspect(fs, intent, leaving)
+
+
+def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
+    try:
+        permitted(fs, lambda: fs.rename(intent.source, intent.target), intent.source, intent.target)
+    except FileExistsError:
+        return Surprise((intent.target,))
+    except _NOT_THERE:
+        if intent.source.startswith(STAGING_PATH + b"/") and fs.stat(intent.source) is None:
+            return NotDone(staged_gone=True)
+        return Surprise((intent.source, intent.target))
+    return landed(fs, intent)
+
+
+def _take_out(fs: FileSystem, intent: Intent) -> Outcome:
+    try:
+        permitted(fs, lambda: fs.rename(intent.source, intent.aside), intent.source)
+    except _NOT_THERE:
+        return Surprise((intent.source,))
+    out = fs.stat(intent.aside)
+    return Done(out=out) if intent.moving.is_version(out) else put_back(fs, intent)
+
+
+def _swap(fs: FileSystem, intent: Intent) -> Outcome:
     """Two entries of the tree, each to the other's name."""
+    both = (intent.source, intent.target)
     try:
-        permitted(fs, lambda: fs.exchange(intent.source, intent.target), intent.source, intent.target)
-    except FileNotFoundError:
-        return Surprise(intent.target)
+        permitted(fs, lambda: _exchange(fs, intent, *both), *both)
+    except _NOT_THERE:
+        return Surprise(both)
+    return swapped(fs, intent)
+
+
+def swapped(fs: FileSystem, intent: Intent) -> Done | Surprise:
+    """After an exchange within the tree: what is at both names now."""
+    assert intent.leaving is not None
     here, there = fs.stat(intent.target), fs.stat(intent.source)
-    if here is not None and there is not None and intent.leaving is not None:
-        if here.inode == intent.moving.inode and there.inode == intent.leaving.inode:
-            return Done(here, intent.source, there)
-        fs.exchange(intent.source, intent.target)
-    return Surprise(intent.target)
+    if _other_thing(intent.moving, here) or _other_thing(intent.leaving, there):
+        both = (intent.source, intent.target)
+        try:
+            _exchange(fs, intent, *both)
+        except _NOT_THERE:
+            pass
+        return Surprise(both)
+    kept_here, kept_there = intent.moving.is_version(here), intent.leaving.is_version(there)
+    again = (() if kept_here else (intent.target,)) + (() if kept_there else (intent.source,))
+    return Done(here if kept_here else None, other=there if kept_there else None, again=again)
+
+
+def _exchange(fs: FileSystem, intent: Intent, one: bytes, other: bytes) -> None:
+    exchange(fs, one, other, intent.aside + b".was")
+
+
+def _move_back(fs: FileSystem, intent: Intent) -> Surprise:
+    try:
+        fs.rename(intent.target, intent.source)
+    except (FileExistsError, *_NOT_THERE):
+        pass  # it stays where it is: a new entry there, found by the next look
+    return Surprise((intent.source, intent.target))
+
+
+def _other_thing(expected: Seen, stat: Stat | None) -> bool:
+    """Whether an entry stands in the place of the expected one that cannot be a newer version of it."""
+    if stat is None:
+        return False
+    return stat.kind != expected.kind or (stat.kind == DIRECTORY and not expected.is_entry(stat))
+
+
+def _make_dir(fs: FileSystem, intent: Intent, content: Content) -> Outcome:
+    try:
+        permitted(fs, lambda: fs.make_dir(intent.target, content.mode), intent.target)
+    except (FileExistsError, *_NOT_THERE):
+        return Surprise((intent.target,))
+    return made(fs, intent)
+
+
+def made(fs: FileSystem, intent: Intent) -> Done | Surprise:
+    """A directory was made at the target: whatever stands there now."""
+    stat = fs.stat(intent.target)
+    return Done(stat) if stat is not None and stat.kind == DIRECTORY else Surprise((intent.target,))
+
+
+def _remove_dir(fs: FileSystem, intent: Intent) -> Outcome:
+    """Fails where something not replicated is in it (rule 12)."""
+    try:
+        permitted(fs, lambda: fs.remove_dir(intent.target), intent.target)
+    except _NOT_THERE:
+        return Surprise((intent.target,))
+    return Done()
+
+
+def _set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content) -> Outcome:
+    """Mode and, for files, mtime."""
+    path = intent.target
+    try:
+        if node.kind == FILE and content.mtime_ns != node.mtime_ns:
+            return _set_times(fs, path, node, content)
+        if not matches(node, fs.stat(path)):
+            return Surprise((path,))
+        if node.kind == FILE or node.kind == DIRECTORY:
+            fs.set_mode(path, content.mode)
+        stat = fs.stat(path)
+    except _NOT_THERE:
+        return Surprise((path,))
+    if stat is None:
+        return Surprise((path,))
+    seen = Seen.of(node)
+    return Done(stat) if Seen.of(stat) in (seen, msgspec.structs.replace(seen, mode=stat.mode)) else Surprise((path,))
+
+
+def _set_times(fs: FileSystem, path: bytes, node: Node, content: Content) -> Outcome:
+    """Through an open handle, so that it is this very file that gets them."""
+    try:
+        file = fs.open_read(path)
+    except PermissionError:
+        return set_again(fs, path, node, content) if matches(node, fs.stat(path)) else Surprise((path,))
+    with file:
+        return _give_times(file, path, content) if matches(node, file.stat()) else Surprise((path,))
+
+
+def set_again(fs: FileSystem, path: bytes, node: Node, content: Content) -> Done | Surprise:
+    """Whatever has been set already, and whether or not the file may be read. Raises OSError."""
+    if node.kind == FILE:
+        try:
+            with fs.open_read(path) as file:
+                same = file.stat().inode == node.inode
+                return _give_times(file, path, content) if same else Surprise((path,))
+        except PermissionError:
+            fs.set_mtime(path, content.mtime_ns)
+    fs.set_mode(path, content.mode)
+    stat = fs.stat(path)
+    if stat is None or (stat.kind, stat.inode) != (node.kind, node.inode):
+        return Surprise((path,))
+    return Done(stat, again=(path,) if node.kind == FILE else ())
+
+
+def _give_times(file: OpenFile, path: bytes, content: Content) -> Done:
+    """What is noted is what is read back: not every filesystem holds nanoseconds.
+
+    RACE: a write between the last look and this, of equal size, has its mtime overwritten, and no look at the times
+    would ever find it. So the file is read once more: here if it is small, else by the scan (`again`).
+    """
+    file.set_meta(content.mode, content.mtime_ns)
+    stat = file.stat()
+    small = content.size <= SMALL_FILE_BYTES
+    right = small and blake3(file.read_at(0, content.size + 1)).digest() == content.digest
+    return Done(stat, again=() if right and file.stat() == stat else (path,))

@@ -9,64 +9,65 @@ In this order (I12; DESIGN section 3, rule 8, and section 7):
 Only what that commit says is told to others as installed.
 
 A step that finds the disk different changes nothing and posts the path as dirty: the ordinary local route takes it up.
-Trouble with one file stops that file alone (I10).
+Trouble with one file stops that file alone (I10). What an error left is told from the disk at once (engine.resume);
+where the disk does not answer, or cannot be synced, the intent stays, its entries are *held*, and the next batch begins
+with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from replicad.catalog.changes import (
-    CONFLICT_AND_DELETED,
-    AddIntents,
-    Change,
-    ClearIntents,
-)
+from replicad.catalog.changes import AddIntents, Change, ClearIntents
 from replicad.catalog.changes import Intent as IntentRow
 from replicad.catalog.store import Catalog
-from replicad.core.draft import Draft
 from replicad.core.ids import Uid
-from replicad.core.plan import STAGING_PATH, Step, StepKind, node_path
-from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content
-from replicad.core.view import ROOT_NODE, Node, NodeId
+from replicad.core.memo import Memo
+from replicad.core.records import DIRECTORY, Content
+from replicad.core.steps import Step, StepKind, node_path
+from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, View
 from replicad.core.want import settle
 from replicad.engine import acts
-from replicad.engine.acts import Done, Surprise
-from replicad.engine.complete import complete
-from replicad.engine.disposal import OutNote, keep_until_quiet, preserve
-from replicad.engine.intents import NOTHING, Intent, Seen, encode_intent
+from replicad.engine.acts import NotDone, Outcome, Surprise
+from replicad.engine.complete import detach
+from replicad.engine.entering import Act, Applied, enter, kept_path
+from replicad.engine.intents import Intent, decode_intent, encode_intent
+from replicad.engine.preparing import (
+    WITH_PARENT,
+    Unstaged,
+    content_of,
+    intent_of,
+    is_fresh,
+    node_of,
+    staged_name,
+    step_path,
+)
+from replicad.engine.renames import OWNER_MAY_FILL, close_again
+from replicad.engine.resume import WITNESS, resume
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem
+
+__all__ = ["BATCH_STEPS_MAX", "Applied", "Applier", "staged_name"]
 
 BATCH_STEPS_MAX = 512
 """One syncfs and two commits a batch: enough to make them cheap, small enough to redo after a crash."""
 
 
-class Applied(msgspec.Struct):
-    """What came of a batch."""
+class _Batch:
+    """What is gathered for the one commit at the end. `view` is the catalog as before it."""
 
-    done: list[Step] = msgspec.field(default_factory=list)
-    dirty: list[bytes] = msgspec.field(default_factory=list)
-    """Paths at which the disk was not as believed."""
-    fresh: list[Uid] = msgspec.field(default_factory=list)
-    """Objects whose file was changed a moment ago: to be planned again after acts.FRESH_NS."""
-    troubles: list[tuple[Uid, FileTrouble]] = msgspec.field(default_factory=list)
-    touched: set[Uid] = msgspec.field(default_factory=set)
-    """Objects whose node or base changed."""
-
-
-class _Prepared(msgspec.Struct):
-    step: Step
-    path: bytes
-    intent: Intent | None = None
-    intent_id: int = 0
-
-
-def staged_name(uid: Uid, digest: bytes) -> bytes:
-    """The name in staging under which this object's content is put together."""
-    return b"new-" + uid.hex().encode() + b"-" + digest[:8].hex().encode()
+    def __init__(self, catalog: Catalog) -> None:
+        self.view = Memo(catalog)
+        self.draft = self.view.draft()
+        self.changes: list[Change] = []
+        self.cleared: list[int] = []
+        self.applied = Applied()
+        self.parents: dict[NodeId, bool] = {}
+        """Directories that were held against the disk, and whether they are what the catalog means."""
+        self.acted = False
+        """There is something to sync."""
+        self.kept = False
+        """An intent must stay."""
 
 
 class Applier:
@@ -75,224 +76,187 @@ class Applier:
     def __init__(self, catalog: Catalog, fs: FileSystem) -> None:
         self._catalog = catalog
         self._fs = fs
+        self.holding = True
+        """There may be intents of acts whose outcome is not entered yet; `finish_held` finds out."""
 
-    def run(self, steps: Sequence[Step], now_ms: int) -> Applied:
-        """Carry out steps that touch different entries (`independent`). Owns its two transactions.
-
-        Raises OSError where the filesystem as a whole fails (the sync), CatalogError; the intents then stay, and the
-        next start takes them up (engine.recovery).
-        """
-        applied = Applied()
-        prepared = [one for step in steps if (one := self._prepare(step, applied)) is not None]
-        rows = tuple(IntentRow(one.intent_id, encode_intent(one.intent)) for one in prepared if one.intent is not None)
-        if rows:
-            self._catalog.commit(None, [AddIntents(rows)], now_ms=now_ms)
-        draft = Draft(self._catalog)
-        changes: list[Change] = [ClearIntents(tuple(row.intent_id for row in rows))] if rows else []
-        for one in prepared:
-            self._execute(one, draft, changes, applied, now_ms)
-        if not applied.done and not changes:
-            return applied
-        if any(step.kind != StepKind.DETACH for step in applied.done) or len(changes) > 1:
-            self._fs.sync_all()
-        settle(draft, (), applied.touched)
-        self._catalog.commit(draft, changes, now_ms=now_ms)
-        return applied
-
-    # -- before the intents are committed
-
-    def _prepare(self, step: Step, applied: Applied) -> _Prepared | None:
-        try:
-            return self._prepared(step)
-        except FileTrouble as error:
-            applied.troubles.append((step.uid, error))
-        except FileNotFoundError:
-            applied.dirty.append(self._path(step))
-        except OSError as error:
-            applied.troubles.append((step.uid, acts.trouble(self._path(step), error)))
-        return None
-
-    def _prepared(self, step: Step) -> _Prepared:
-        path = self._path(step)
-        if step.kind == StepKind.DETACH:
-            return _Prepared(step, path)
-        number = self._catalog.new_id()
-        if step.kind in (StepKind.MAKE_DIR, StepKind.REMOVE_DIR, StepKind.SET_META):
-            subject = _seen(self._node(step.node)) if step.node is not None else NOTHING
-            return _Prepared(step, path, Intent(step, b"", path, subject, None), number)
-        leaving: Seen | None = None
-        if step.kind in (StepKind.PUT, StepKind.SWAP) and step.occupant is not None:
-            leaving = _seen(self._node(step.occupant))
-        if step.node is not None:
-            source, moving = node_path(self._catalog, step.node), _seen(self._node(step.node))
-        else:
-            source = self._stage(step)
-            stat = self._fs.stat(source)
-            if stat is None:
-                raise FileTrouble(path, "what was staged for it is gone; it is fetched again")
-            moving = Seen.of(stat)
-        target = path
-        if step.kind in (StepKind.LIFT, StepKind.REMOVE):
-            target = STAGING_PATH + (b"/lift-%d" if step.kind == StepKind.LIFT else b"/take-%d") % number
-        return _Prepared(step, path, Intent(step, source, target, moving, leaving), number)
-
-    def _stage(self, step: Step) -> bytes:
-        """The path in staging of the new content, with its final mode and mtime."""
-        content = self._content(step.lead)
-        at = STAGING_PATH + b"/" + staged_name(step.lead, content.digest or b"\0" * 8)
-        if step.object_kind == FILE:
-            self._fs.set_mode(at, content.mode)
-            self._fs.set_mtime(at, content.mtime_ns)
-        elif self._fs.stat(at) is None:
-            if step.object_kind == SYMLINK:
-                self._fs.make_symlink(at, content.value)
-            else:
-                self._fs.make_dir(at, content.mode | 0o700)
-        return at
-
-    # -- after
-
-    def _execute(
-        self,
-        one: _Prepared,
-        draft: Draft,
-        changes: list[Change],
-        applied: Applied,
-        now_ms: int,
-    ) -> None:
-        step = one.step
-        try:
-            if self._is_fresh(step, now_ms):
-                applied.fresh.append(step.uid)
-                return
-            result = self._act(one)
-            if isinstance(result, Surprise):
-                applied.dirty.append(result.path)
-                if result.keep is not None:
-                    changes.extend(self._keep_stray(result.keep, one.path, now_ms))
-                return
-            changes.extend(finish(self._catalog, self._fs, draft, step, one.path, result, applied.touched, now_ms))
-            applied.done.append(step)
-        except FileTrouble as error:
-            applied.troubles.append((step.uid, error))
-
-    def _act(self, one: _Prepared) -> Done | Surprise:
-        step, fs = one.step, self._fs
-        if step.kind == StepKind.DETACH:
-            return Done(None)
-        if step.kind in (StepKind.PUT, StepKind.MOVE, StepKind.SWAP, StepKind.MAKE_DIR) and not self._parent_holds(
-            step
-        ):
-            return Surprise(one.path)
-        for node_id in (step.node, step.occupant):
-            node = self._node(node_id) if node_id is not None else None
-            if node is not None and not acts.matches(node, fs.stat(node_path(self._catalog, node.id))):
-                return Surprise(node_path(self._catalog, node.id))
-        if one.intent is not None and one.intent.source:
-            return acts.act(fs, one.intent)
-        if step.kind == StepKind.MAKE_DIR:
-            return acts.make_directory(fs, one.path, self._content(step.lead).mode)
-        assert step.node is not None
-        if step.kind == StepKind.REMOVE_DIR:
-            return acts.remove_directory(fs, one.path, self._node(step.node))
-        content = self._content(step.lead)
-        return acts.set_meta(fs, one.path, self._node(step.node), content.mode, content.mtime_ns)
-
-    def _is_fresh(self, step: Step, now_ms: int) -> bool:
-        """Whether what is to come off was written to a moment ago: its times cannot be trusted yet."""
-        going = step.occupant if step.kind in (StepKind.PUT, StepKind.SWAP) else step.node
-        if going is None or step.kind in (StepKind.DETACH, StepKind.MOVE, StepKind.LIFT):
-            return False
-        node = self._node(going)
-        return node.kind == FILE and abs(now_ms * 1_000_000 - node.mtime_ns) < acts.FRESH_NS
-
-    def _parent_holds(self, step: Step) -> bool:
-        """Whether the directory at the parent's path is still the one that the catalog means."""
-        if step.parent == ROOT_NODE:
-            return True
-        stat = self._fs.stat(node_path(self._catalog, step.parent))
-        return stat is not None and stat.kind == DIRECTORY and stat.inode == self._node(step.parent).inode
-
-    def _keep_stray(self, at: bytes, path: bytes, now_ms: int) -> list[Change]:
-        stat = self._fs.stat(at)
-        if stat is None:
-            return []
-        note = OutNote(Seen.of(stat), path, b"", 0, b"")
-        why = "changed here in the moment in which it was replaced"
-        kept = preserve(self._fs, at, self._catalog.new_id(), CONFLICT_AND_DELETED, note, why, now_ms)
-        return [kept] if kept is not None else []
-
-    def _path(self, step: Step) -> bytes:
-        """The path in the tree that the step is about."""
-        if step.kind in (StepKind.LIFT, StepKind.REMOVE, StepKind.REMOVE_DIR, StepKind.SET_META, StepKind.DETACH):
-            assert step.node is not None
-            return node_path(self._catalog, step.node)
-        parent = node_path(self._catalog, step.parent)
-        return parent + b"/" + step.name if parent else step.name
-
-    def _node(self, node: NodeId) -> Node:
-        found = self._catalog.node(node)
-        assert found is not None, "a step names a node that is not there"
+    def held(self) -> set[NodeId | Uid]:
+        """Entries and objects of acts whose outcome is not entered yet: no step may touch them."""
+        found: set[NodeId | Uid] = set()
+        for row in self._catalog.intents() if self.holding else ():
+            step = decode_intent(row.blob).step
+            found.update((step.uid, *step.winners))
+            found.update(node for node in (step.node, step.occupant) if node is not None)
         return found
 
-    def _content(self, uid: Uid) -> Content:
-        state = self._catalog.object(uid)
-        assert state is not None
-        assert state.record.content is not None
-        return state.record.content
+    def finish_held(self, now_ms: int) -> Applied:
+        """Find out what became of the acts that were cut off, and enter it. Owns its transaction.
+
+        Raises CatalogError. What still cannot be told is held on.
+        """
+        batch = _Batch(self._catalog)
+        for row in self._catalog.intents():
+            self._take_in(Act(row.intent_id, decode_intent(row.blob)), batch, self._resume, now_ms)
+        self._end(batch, now_ms)
+        return batch.applied
+
+    def run(self, steps: Sequence[Step], now_ms: int) -> Applied:
+        """Carry out steps that touch different entries, none of them held. Owns its two transactions.
+
+        Raises CatalogError; the intents then stay, and the next start takes them up (engine.recovery).
+        """
+        batch = _Batch(self._catalog)
+        prepared = [act for step in steps if (act := self._prepare(step, batch, now_ms)) is not None]
+        rows = tuple(IntentRow(act.intent_id, encode_intent(act.intent)) for act in prepared)
+        if rows:
+            self._catalog.commit(None, [AddIntents(rows)], now_ms=now_ms)
+        for act in prepared:
+            self._take_in(act, batch, self._do, now_ms)
+        for step in steps:
+            if step.kind == StepKind.DETACH:
+                batch.applied.touched |= detach(batch.draft, step.uid)
+                batch.applied.done.append(step)
+        self._end(batch, now_ms)
+        return batch.applied
+
+    def _prepare(self, step: Step, batch: _Batch, now_ms: int) -> Act | None:
+        if step.kind == StepKind.DETACH:
+            return None
+        applied = batch.applied
+        if is_fresh(batch.view, step, now_ms):
+            applied.fresh.append(step.uid)
+            return None
+        number = self._catalog.new_id()
+        try:
+            intent = intent_of(self._fs, batch.view, step, number, now_ms)
+        except OSError as error:
+            applied.troubles.append((step.uid, acts.trouble(step_path(batch.view, step), error)))
+            return None
+        if isinstance(intent, Unstaged):
+            applied.unstaged.append(step.lead)
+            return None
+        return Act(number, intent)
+
+    # -- one act
+
+    def _take_in(self, act: Act, batch: _Batch, work: Callable[[Intent, _Batch], Outcome], now_ms: int) -> None:
+        """Work it, and gather what came of it."""
+        uid, path, applied = act.intent.step.uid, act.intent.path, batch.applied
+        try:
+            try:
+                outcome = work(act.intent, batch)
+            except OSError as error:
+                applied.troubles.append((uid, acts.trouble(path, error)))
+                outcome = self._resume(act.intent, batch)
+            batch.changes += enter(self._fs, batch.view, batch.draft, act, outcome, applied, now_ms)
+            batch.cleared.append(act.intent_id)
+        except FileTrouble as error:
+            applied.troubles.append((uid, error))
+            batch.cleared.append(act.intent_id)
+        except OSError as error:
+            applied.troubles.append((uid, acts.trouble(path, error)))
+            batch.kept = True
+
+    def _do(self, intent: Intent, batch: _Batch) -> Outcome:
+        """Only if the disk is as the catalog believes."""
+        step = intent.step
+        if step.kind in WITH_PARENT and not self._parent_holds(step.parent, batch):
+            return Surprise((intent.target,))
+        for node_id in (step.node, step.occupant):
+            if node_id is None:
+                continue
+            node, path = node_of(batch.view, node_id), node_path(batch.view, node_id)
+            stat = self._fs.stat(path)
+            if node.parent == STAGING_NODE:
+                # Nobody works there, but who had it open may have written to it: that is found where it goes.
+                if stat is None:
+                    return NotDone(staged_gone=True)
+            elif not acts.matches(node, stat):
+                return Surprise((path,))
+        batch.acted = True
+        return acts.act(self._fs, intent, *_subject(batch.view, step))
+
+    def _parent_holds(self, parent: NodeId, batch: _Batch) -> bool:
+        """Whether the directory at the parent's path is still the one that the catalog means; asked once a batch.
+
+        RACE: it may be renamed since. Then a step puts its entry into the directory that stands there now, or fails;
+        the next look finds the entry there, by its inode.
+        """
+        if parent == ROOT_NODE:
+            return True
+        if parent not in batch.parents:
+            stat = self._fs.stat(node_path(batch.view, parent))
+            batch.parents[parent] = acts.matches(node_of(batch.view, parent), stat)
+        return batch.parents[parent]
+
+    def _resume(self, intent: Intent, batch: _Batch) -> Outcome:
+        """Find out what was done."""
+        batch.acted = True
+        kept = kept_path(intent) if intent.aside else b""
+        if kept and self._fs.stat(kept) is not None:
+            return Surprise((intent.path,), keep=kept)
+        if not _stands(batch.view, intent):
+            return Surprise((intent.path,), keep=intent.aside)
+        for path, mode in _doors(batch.view, intent):
+            close_again(self._fs, path, mode)
+        intact = self._fs.stat(WITNESS) is not None
+        return resume(self._fs, intent, *_subject(batch.view, intent.step), intact=intact)
+
+    # -- all of them
+
+    def _end(self, batch: _Batch, now_ms: int) -> None:
+        """Make it durable, then enter it."""
+        applied = batch.applied
+        self.holding = batch.kept
+        if batch.acted:
+            try:
+                self._fs.sync_all()
+            except OSError as error:
+                self.holding = True
+                applied.troubles += [
+                    (step.uid, acts.trouble(step_path(batch.view, step), error)) for step in applied.done
+                ]
+                applied.done.clear()
+                applied.touched.clear()
+                return
+        if batch.cleared:
+            batch.changes.append(ClearIntents(tuple(batch.cleared)))
+        settle(batch.draft, (), applied.touched)
+        applied.installed += [uid for uid, state in batch.draft.states.items() if not state.pending]
+        self._catalog.commit(batch.view.close_draft(batch.draft), batch.changes, now_ms=now_ms)
 
 
-def finish(
-    catalog: Catalog,
-    fs: FileSystem,
-    draft: Draft,
-    step: Step,
-    path: bytes,
-    result: Done,
-    touched: set[Uid],
-    now_ms: int,
-) -> list[Change]:
-    """Enter a done act into the draft and put what came out where it belongs. Raises FileTrouble."""
-    lifted = b""
-    try:
-        if step.kind == StepKind.LIFT and result.out is not None:
-            lifted = result.out.rpartition(b"/")[2]
-        elif step.occupant_stays and result.out is not None:
-            lifted = b"lift-%d" % catalog.new_id()
-            fs.rename(result.out, STAGING_PATH + b"/" + lifted)
-            result = Done(result.stat, result.out, fs.stat(STAGING_PATH + b"/" + lifted))
-        changes = _dispose(catalog, fs, step, path, result.out, now_ms)
-    except OSError as error:
-        raise acts.trouble(path, error) from error
-    touched.update(complete(draft, step, result, lifted))
-    return changes
+def _subject(view: View, step: Step) -> tuple[Node | None, Content | None]:
+    """The entry and the content that a step is about which moves nothing."""
+    node = node_of(view, step.node) if step.node is not None else None
+    return node, content_of(view, step.lead) if step.slot is not None else None
 
 
-def _dispose(catalog: Catalog, fs: FileSystem, step: Step, path: bytes, out: bytes | None, now_ms: int) -> list[Change]:
-    going = step.node if step.kind == StepKind.REMOVE else step.occupant if step.kind == StepKind.PUT else None
-    if out is None or going is None or step.occupant_stays:
-        return []
-    node = catalog.node(going)
-    assert node is not None
-    if node.kind == DIRECTORY:
-        return []  # removed by the act itself, which knows that it was empty
-    tenants = catalog.objects(catalog.uids_at(going))
-    base = next((state.base_content for state in tenants if state.base_content is not None), None)
-    note = OutNote(
-        _seen(node),
-        path,
-        tenants[0].record.uid if tenants else b"",
-        base.replica if base is not None else 0,
-        base.digest if base is not None else b"",
+def _stands(view: View, intent: Intent) -> bool:
+    """Whether the entries that an intent names are still where it says: a scan may have been here since."""
+    step = intent.step
+    for node_id, path in ((step.node, intent.source or intent.target), (step.occupant, intent.target)):
+        if node_id is not None and (view.node(node_id) is None or node_path(view, node_id) != path):
+            return False
+    return step.kind not in WITH_PARENT or (
+        view.node(step.parent) is not None and step_path(view, step) == intent.target and _is_whole(view, step)
     )
-    number = catalog.new_id()
-    if step.preserve:
-        kept = preserve(fs, out, number, CONFLICT_AND_DELETED, note, step.preserve, now_ms)
-        return [kept] if kept is not None else []
-    return [keep_until_quiet(fs, out, number, note, now_ms)]
 
 
-def _seen(node: Node) -> Seen:
-    if node.kind == DIRECTORY:
-        return Seen(node.kind, node.inode, 0, 0, 0)
-    return Seen(node.kind, node.inode, node.size, node.mtime_ns, node.mode)
+def _is_whole(view: View, step: Step) -> bool:
+    lead = view.object(step.lead)
+    return lead is not None and lead.record.content is not None and len(view.objects(step.winners)) == len(step.winners)
+
+
+def _doors(view: View, intent: Intent) -> list[tuple[bytes, int]]:
+    """(path, mode) of directories that the act may have opened for a moment (renames.permitted)."""
+    step = intent.step
+    found: list[tuple[bytes, int]] = []
+    nodes = [node for number in (step.node, step.occupant) if number is not None and (node := view.node(number))]
+    for parent in {step.parent, *(node.parent for node in nodes)}:
+        node = view.node(parent) if parent not in (ROOT_NODE, STAGING_NODE) else None
+        if node is not None and node.mode & OWNER_MAY_FILL != OWNER_MAY_FILL:
+            found.append((node_path(view, parent), node.mode))
+    for node in nodes:
+        if node.kind == DIRECTORY and node.mode & OWNER_MAY_FILL != OWNER_MAY_FILL:
+            found += [(path, node.mode) for path in (intent.source, intent.target, intent.aside) if path]
+    return found

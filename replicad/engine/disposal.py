@@ -3,25 +3,40 @@
 A writer may still hold open a file that has just been replaced or deleted. So nothing is unlinked at once: it lies in
 staging for QUIET_MS, is looked at again, and is deleted only when nobody has written to it meanwhile; else it is
 preserved. The stores are `.replicad/ConflictAndDeleted` and `.replicad/PreExisting`; an entry is moved there by a
-rename before the commit that lists it, so a crash leaves at worst a file in a store that no list names yet.
+rename before the commit that lists it, so a crash leaves at worst a file in a store that no list names; the next start
+lists it (engine.recovery).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from replicad.catalog.changes import AddOut, AddPreserved, Change, Out, Preserved, RemoveOut
+from replicad.catalog.changes import (
+    CONFLICT_AND_DELETED,
+    PRE_EXISTING,
+    AddOut,
+    AddPreserved,
+    Change,
+    Out,
+    Preserved,
+    RemoveOut,
+)
 from replicad.core.ids import ReplicaId, Uid
-from replicad.core.plan import STAGING_PATH
-from replicad.engine.intents import Seen
-from replicad.files.fs import DIRECTORY, FileSystem
+from replicad.core.steps import Step
+from replicad.core.view import Node, ObjectState
+from replicad.engine.intents import Seen, in_staging
+from replicad.files.fs import DIRECTORY, FileSystem, Stat
 
 QUIET_MS = 5_000
 """An editor that saves in several writes pauses for less."""
 OUTS_A_STEP = 512
 """How many files are looked at again in one go: each costs a stat and an unlink, some 20 µs."""
 NAME_KEPT_BYTES = 200
-"""Of the old name, in a store: with the number before it a name stays under 255 bytes."""
+"""Of the old name, in a store: with the number and the time before it a name stays under 255 bytes."""
+CHANGED_IN_THE_MOMENT = "changed here in the moment in which it was replaced"
+WRITTEN_TO_SINCE = "written to after it was replaced or deleted"
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -39,30 +54,58 @@ class OutNote(msgspec.Struct, frozen=True, array_like=True):
 _note_decoder = msgspec.msgpack.Decoder(OutNote)
 
 
-def encode_note(note: OutNote) -> bytes:
-    return _encoder.encode(note)
+def note_of(node: Node, path: bytes, tenants: Sequence[ObjectState]) -> OutNote:
+    """Of a known entry, with the objects at it."""
+    base = next((state.base_content for state in tenants if state.base_content is not None), None)
+    uid = tenants[0].record.uid if tenants else b""
+    return OutNote(
+        Seen.of(node), path, uid, base.replica if base is not None else 0, base.digest if base is not None else b""
+    )
+
+
+def stranger(stat: Stat, path: bytes) -> OutNote:
+    """Of an entry of which nothing is known but what it looks like."""
+    return OutNote(Seen.of(stat), path, b"", 0, b"")
 
 
 def store_path(store: str, stored_name: bytes) -> bytes:
     return b".replicad/" + store.encode() + b"/" + stored_name
 
 
-def keep_until_quiet(fs: FileSystem, at: bytes, out_id: int, note: OutNote, now_ms: int) -> Change:
-    """Take a file that came out of the tree, now at `at` in staging, aside; the change lists it. Raises OSError."""
-    name = b"out-%d" % out_id
-    fs.rename(at, STAGING_PATH + b"/" + name)
-    return AddOut(Out(out_id, name, encode_note(note), now_ms + QUIET_MS))
+def stored_name(preserved_id: int, path: bytes, now_ms: int) -> bytes:
+    """Its name in a store. The time makes it unique also where a catalog was put back and numbers come again."""
+    return b"%d-%x-" % (preserved_id, now_ms) + path.rpartition(b"/")[2][:NAME_KEPT_BYTES]
+
+
+def store_of(step: Step) -> str:
+    """Where what the step takes off the disk is preserved; empty where it need not be."""
+    if not step.preserve:
+        return ""
+    return PRE_EXISTING if step.pre_existing else CONFLICT_AND_DELETED
+
+
+def keep_until_quiet(staging_name: bytes, out_id: int, note: OutNote, now_ms: int) -> AddOut:
+    """A file that came out of the tree stays in staging, under the name that it has there."""
+    return AddOut(Out(out_id, staging_name, _encoder.encode(note), now_ms + QUIET_MS))
 
 
 def preserve(
-    fs: FileSystem, at: bytes, preserved_id: int, store: str, note: OutNote, why: str, now_ms: int
+    fs: FileSystem, at: bytes, preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, name: bytes = b""
 ) -> Change | None:
     """Move an entry into a store; the change lists it. None where it is no longer there. Raises OSError."""
-    name = b"%d-" % preserved_id + note.path.rpartition(b"/")[2][:NAME_KEPT_BYTES]
+    name = name or stored_name(preserved_id, note.path, now_ms)
     try:
         fs.rename(at, store_path(store, name))
     except FileNotFoundError:
-        return None
+        if fs.stat(at) is None:
+            return None
+        fs.make_dir(store_path(store, b"").rstrip(b"/"), 0o700)  # somebody has cleared the store away
+        fs.rename(at, store_path(store, name))
+    return listed(preserved_id, store, note, why, now_ms, name)
+
+
+def listed(preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, name: bytes) -> AddPreserved:
+    """The change that lists what lies in a store already."""
     return AddPreserved(
         Preserved(
             preserved_id,
@@ -81,16 +124,24 @@ def preserve(
 
 
 def settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int) -> list[Change]:
-    """A file whose time has come: deleted if nobody wrote to it, else preserved. Raises OSError."""
+    """A file whose time has come: deleted if nobody wrote to it, else preserved; where the disk refuses, later."""
+    try:
+        return _settle_out(fs, out, preserved_id, store, now_ms)
+    except OSError:
+        later = msgspec.structs.replace(out, due_ms=now_ms + QUIET_MS)
+        return [RemoveOut((out.out_id,)), AddOut(later)]
+
+
+def _settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int) -> list[Change]:
     note = _note_decoder.decode(out.blob)
-    at = STAGING_PATH + b"/" + out.staging_name
+    at = in_staging(out.staging_name)
     stat = fs.stat(at)
     done: list[Change] = [RemoveOut((out.out_id,))]
     if stat is None:
         return done
-    if stat.kind == DIRECTORY or Seen.of(stat) != note.seen:
+    if stat.kind == DIRECTORY or not note.seen.is_version(stat):
         now_seen = msgspec.structs.replace(note, seen=Seen.of(stat), digest=b"")
-        kept = preserve(fs, at, preserved_id, store, now_seen, "written to after it was replaced or deleted", now_ms)
+        kept = preserve(fs, at, preserved_id, store, now_seen, WRITTEN_TO_SINCE, now_ms)
         return [*done, kept] if kept is not None else done
     fs.unlink(at)
     return done

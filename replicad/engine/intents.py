@@ -1,49 +1,84 @@
 """Intents: what is about to be done to the tree, durable before it is done (DESIGN section 3, rule 8).
 
-After a crash an intent, not a guess from paths, tells whether its act was done: by where the inode that was to be moved
-is now. It also holds what was expected to come out, so that a file which came out of the tree unexpected is recognised
-as somebody's change (I3), also after the crash.
+After a crash an intent, not a guess from paths, tells what was done: each act leaves what it takes out of the tree
+under a name in staging that belongs to its intent alone (`aside`), or under one in a store (`stored`). The intent also
+says what was expected to move and to come out, so that what came out unexpected is recognised as somebody's change (I3).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from replicad.core.plan import Step
+from replicad.core.steps import STAGING_PATH, Step
+from replicad.core.view import Node
 from replicad.errors import CatalogError
 from replicad.files.fs import DIRECTORY, Stat
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """What identifies a version of an entry across a rename, which changes the ctime."""
+    """What identifies a version of an entry across a rename, which changes the ctime.
+
+    An inode number alone is no identity, it is given out again at once; the time of birth makes it one, where the
+    filesystem tells it. Of a directory the rest does not count: its mtime moves with its entries, its mode is no content.
+    """
 
     kind: int
     inode: int
+    birth_ns: int
     size: int
     mtime_ns: int
     mode: int
 
     @classmethod
-    def of(cls, stat: Stat) -> Seen:
-        if stat.kind == DIRECTORY:
-            return cls(stat.kind, stat.inode, 0, 0, 0)  # its mtime moves with its entries; its mode is no content
-        return cls(stat.kind, stat.inode, stat.size, stat.mtime_ns, stat.mode)
+    def of(cls, entry: Stat | Node) -> Seen:
+        if entry.kind == DIRECTORY:
+            return cls(entry.kind, entry.inode, entry.birth_ns, 0, 0, 0)
+        return cls(entry.kind, entry.inode, entry.birth_ns, entry.size, entry.mtime_ns, entry.mode)
+
+    def is_entry(self, stat: Stat | None) -> bool:
+        """Whether `stat` is of this very entry, whatever has been written to it since."""
+        if stat is None or (stat.kind, stat.inode) != (self.kind, self.inode):
+            return False
+        if stat.birth_ns and self.birth_ns:
+            return stat.birth_ns == self.birth_ns
+        return stat.kind == DIRECTORY or (stat.size, stat.mtime_ns) == (self.size, self.mtime_ns)
+
+    def is_version(self, stat: Stat | None) -> bool:
+        """Whether `stat` is of this entry, and nobody has written to it."""
+        return stat is not None and Seen.of(stat) == self
 
 
-NOTHING = Seen(0, 0, 0, 0, 0)
+NOTHING = Seen(0, 0, 0, 0, 0, 0)
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True):
-    """`step` done as: what `moving` describes goes from `source` to `target`; `leaving`, if there, comes out.
+    """`step`, done so: what `moving` describes goes from `source` to `target`; `leaving`, if there, comes out.
 
-    Where nothing moves `source` is empty: a directory is made or removed, or mode and mtime are set, at `target`.
+    Where nothing moves `source` is empty: a directory is made or removed, or mode and mtime are set, at `target`. What
+    the step takes out of the tree is at `aside` in the end (of a LIFT and a REMOVE that is the target). `stored` is the
+    name that it gets in a store if it is preserved.
     """
 
     step: Step
     source: bytes
     target: bytes
     moving: Seen
-    leaving: Seen | None
+    leaving: Seen | None = None
+    aside: bytes = b""
+    stored: bytes = b""
+
+    @property
+    def path(self) -> bytes:
+        """The path in the tree that it is about."""
+        return self.source if self.target == self.aside else self.target
+
+
+def aside_name(intent_id: int) -> bytes:
+    return b"out-%d" % intent_id
+
+
+def in_staging(name: bytes) -> bytes:
+    return STAGING_PATH + b"/" + name
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -20,14 +20,15 @@ from replicad.core.fence import WaitResult
 from replicad.core.ids import ROOT, MemberId, Uid
 from replicad.core.local import Appeared, Edited, LocalChange, Moved, Vanished, originate
 from replicad.core.messages import Message, decode_message, encode_message
-from replicad.core.plan import Context, First, Step, StepKind, plan
+from replicad.core.plan import STAGING_PATH, Context, First, Step, StepKind, plan
 from replicad.core.records import DIRECTORY, FILE, Record, content_key, place_key
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, ObjectState
 from replicad.core.want import settle
 from replicad.engine.acts import Done
 from replicad.engine.awaiting import BlockedObject
-from replicad.engine.complete import complete
+from replicad.engine.complete import complete, detach
 from replicad.engine.fences import Fences
+from replicad.engine.intents import NOTHING, Intent, Seen
 from replicad.engine.looking import FENCE_PATH
 from replicad.files.fs import Stat
 from tests.sim.memory_fs import MemoryFileSystem
@@ -186,7 +187,7 @@ class FenceMember:
         done = 0
         while done < limit and (step := self._next_step()) is not None:
             draft = Draft(self.catalog)
-            touched = complete(draft, step, self._result(draft, step), b"lift-%d" % self.net.new_number())
+            touched = self._enter(draft, step)
             settle(draft, (), touched)
             self.catalog.commit(draft, now_ms=self.net.now_ms)
             done += 1
@@ -208,16 +209,24 @@ class FenceMember:
                 waiting[:0] = found.uids
         return None
 
-    def _result(self, draft: Draft, step: Step) -> Done:
+    def _enter(self, draft: Draft, step: Step) -> set[Uid]:
+        """The step as done, without a disk."""
+        if step.kind == StepKind.DETACH:
+            return detach(draft, step.uid)
         node = draft.node(step.node) if step.node is not None else None
         there = draft.node(step.occupant) if step.occupant is not None else None
         lead = draft.object(step.lead) if step.lead else None
         content = lead.record.content if lead is not None else None
-        if step.kind in (StepKind.PUT, StepKind.SET_META) and node is None and content is not None:
+        if node is None and content is not None:
             stat: Stat | None = self._stat(draft.next_node, content.size)
         else:
             stat = self._stat(node.inode, node.size) if node is not None else None
-        return Done(stat, b"out", self._stat(there.inode, there.size) if there is not None else None)
+        came_out = self._stat(there.inode, there.size) if there is not None else None
+        aside = STAGING_PATH + b"/lift-%d" % self.net.new_number()
+        moving = Seen.of(stat) if stat is not None else NOTHING
+        intent = Intent(step, b"source", b"target", moving, Seen.of(there) if there is not None else None, aside)
+        out = stat if step.kind == StepKind.LIFT else came_out
+        return complete(draft, intent, Done(stat, out, came_out))
 
     # -- its fences
 
