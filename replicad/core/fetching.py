@@ -39,7 +39,8 @@ BROKE_OFF = "the transfer broke off"
 
 
 class Want(msgspec.Struct):
-    """One content on its way. `failures` counts since it was wanted; `refused` are sources that no longer have it.
+    """One content on its way. `failures` counts since it was wanted; `refused` are sources that had it no
+    longer when they were asked; they are asked again where nobody else is left.
 
     `held`: its bytes are counted against the quota; `parked`: they are counted apart.
     """
@@ -272,7 +273,13 @@ class _Round:
 
     def take(self, want: Want) -> bool:
         """False where the quota says that nothing more may be taken."""
-        sources = [peer for peer in self._sources(want.cn) if peer not in want.refused]
+        having = self._sources(want.cn)
+        sources = [peer for peer in having if peer not in want.refused]
+        if not sources and having:
+            # All have refused, and its delay is over. Whoever moved the file while it was asked has it all the same,
+            # and may have nothing more to tell: it is asked anew, ever more seldom.
+            want.refused.clear()
+            sources = list(having)
         if not sources:
             self._fetching.no_source(want, self._now_ms)
             return True
