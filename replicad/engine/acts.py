@@ -48,8 +48,8 @@ _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The act is done. `stat`: of what it put at the target, None where that is not there any more or was changed since.
-    `out`: of what came out and lies at `aside`. `other`: of what a SWAP put at its source, None as for `stat`. `again`:
+    """The act is done. `stat`: of what it put at the target, None where that is gone or was changed since. `out`: of
+    what came out and lies at `aside`. `other`: of what a SWAP put at its source, None as for `stat`. `again`:
     paths to be looked at, as their times do not tell what is there.
     """
 
@@ -127,7 +127,7 @@ def landed(fs: FileSystem, intent: Intent) -> Done | Surprise:
 
 
 def inspect(fs: FileSystem, intent: Intent, leaving: Seen) -> Done | Surprise:
-    """Look at what an exchange brought out (also after a crash, S30). Raises FileTrouble where a directory must stay."""
+    """Look at what an exchange brought out (also after a crash, S30). Raises FileTrouble where a directory stays."""
     out = fs.stat(intent.aside)
     if not leaving.is_version(out):
         return give_back(fs, intent)
@@ -170,7 +170,7 @@ def give_back(fs: FileSystem, intent: Intent) -> Surprise:
 
 
 def restage(fs: FileSystem, intent: Intent) -> None:
-    """The mover, which lies aside as it was, gets its name in staging back; where it is staged again already, it goes."""
+    """The mover, which lies aside as it was, gets its name in staging back; where that is taken by now, it goes."""
     try:
         fs.rename(intent.aside, intent.source)
     except FileExistsError:

@@ -2,7 +2,7 @@
 
 After a crash an intent, not a guess from paths, tells what was done: each act leaves what it takes out of the tree
 under a name in staging that belongs to its intent alone (`aside`), or under one in a store (`stored`). The intent also
-says what was expected to move and to come out, so that what came out unexpected is recognised as somebody's change (I3).
+says what was expected to move and to come out: what came out unexpected is recognised as somebody's change (I3).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     """What identifies a version of an entry across a rename, which changes the ctime.
 
     An inode number alone is no identity, it is given out again at once; the time of birth makes it one, where the
-    filesystem tells it. Of a directory the rest does not count: its mtime moves with its entries, its mode is no content.
+    filesystem tells it. Of a directory nothing else counts: its mtime moves with its entries, its mode is no content.
     """
 
     kind: int

@@ -1,4 +1,4 @@
-"""Renames and exchanges under the conditions that disks set: directories that forbid them, no exchange, words for errors."""
+"""Renames and exchanges as disks allow them: in directories that forbid them, without an exchange; words for errors."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ RETRY_FIRST_MS, RETRY_LAST_MS = 250, 60_000
 """Delay after trouble with one file, doubling: an editor's lock is soon gone, a read-only disk is not."""
 SETTLED_ASKED_MS = 250
 """How often it is asked whether a series has ended; some 3 ms each where 20,000 wait for that."""
+HURRIED_MAX = 3
+"""Failures in a row after which news of the disk does not shorten the delay any more: what surprises the applier makes
+the scan look, and what the scan looks at would be tried at once, so neither would ever come to an end."""
 WOKEN_BY_PROGRESS = 64
 """Of those that wait for something to happen, so many are looked at after each batch: a tenth of what that costs."""
 ROUND_FIRST_MS, ROUND_LAST_MS = 1_000, 600_000
@@ -167,6 +170,11 @@ class Waiting:
         """Whether it waits because of trouble with itself."""
         entry = self._entries.get(uid)
         return entry is not None and entry.failures > 0
+
+    def may_hurry(self, uid: Uid) -> bool:
+        """Whether it waits, and news of the disk is reason enough to try again."""
+        entry = self._entries.get(uid)
+        return entry is not None and entry.failures <= HURRIED_MAX
 
     def untroubled(self) -> list[Uid]:
         return [uid for uid, entry in self._entries.items() if entry.until_ms is None]

@@ -98,7 +98,7 @@ class Workbench:
     def retry(self, uid: Uid) -> None:
         """The disk at this object was looked at again: whatever the trouble was, try."""
         self._wake(uid)
-        if uid in self._waiting:
+        if self._waiting.may_hurry(uid):
             self._make_ready(uid)
 
     # -- what is asked of it

@@ -107,7 +107,7 @@ class Rig:
             self.before_commit()
             return head
 
-        self.catalog.commit = watched  # type: ignore[method-assign, assignment]
+        self.catalog.commit = watched  # type: ignore[method-assign]
 
     def kill(self) -> None:
         """kill -9: nothing runs until `start`."""
