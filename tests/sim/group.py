@@ -19,7 +19,7 @@ from replicad.errors import PeerError
 from replicad.files.fs import FILE, SYMLINK
 from tests.sim.clockwork import Clockwork
 from tests.sim.ledger import Ledger
-from tests.sim.member import SimMember, new_loop
+from tests.sim.member import SimMember
 from tests.sim.network import Network, Weather
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class Group:
         """(member, digest) of what was served to others."""
         self.scan_interval_ms, self.quota_bytes = scan_interval_ms, quota_bytes
         self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
-        self.loop = new_loop()
         self.members: dict[str, SimMember] = {}
         for name in names:
             role = (roles or {}).get(name, Role.FOUNDER)
@@ -77,11 +76,6 @@ class Group:
 
     def __getitem__(self, name: str) -> SimMember:
         return self.members[name]
-
-    def close(self) -> None:
-        self.loop.close()
-        for member in self.members.values():
-            member.database.close()
 
     # -- what members call
 
@@ -111,6 +105,8 @@ class Group:
         member = self.members.pop(name)
         member.crash()
         self.network.pairs = [pair for pair in self.network.pairs if name not in pair]
+        ours = self.ledger.condemned.items()
+        self.ledger.condemned = {digest: who for digest, who in ours if who != name}  # nobody may have heard of it
 
     def heal(self, max_ms: int = HEAL_MAX_MS) -> None:
         """Everything is delivered and installed everywhere, until nothing changes."""
@@ -145,6 +141,20 @@ class Group:
             "unsettled": replica.exchange.any_unsettled,
         }
         return [why for why, there in found.items() if there]
+
+    def busy(self, member: SimMember) -> str:
+        """What a member has to do, part by part."""
+        replica, now_ms = member.running, member.now_ms
+        assert replica.fences is not None
+        due = {
+            "exchange": replica.exchange.next_due_ms(),
+            "disk": replica.disk.next_due_ms(now_ms),
+            "workbench": replica.workbench.next_due_ms(now_ms),
+            "fetching": replica.fetching.next_due_ms(),
+            "fences": replica.fences.next_due_ms(),
+        }
+        at = {part: due_ms - now_ms for part, due_ms in due.items() if due_ms is not None}
+        return f"due in ms {at}; {self.unrest(member)}; blocked {replica.blocked()[:5]}"
 
     def unlike(self) -> list[str]:
         """In what the members' catalogs differ."""
@@ -226,7 +236,7 @@ class Group:
             replica, catalog = member.running, member.catalog
             lines.append(
                 f"    known {catalog.known.show()}, phase {replica.phase.name}, blocked {replica.blocked()[:5]}, "
-                f"links {sorted(member.sessions)}, due in {(replica.next_due_ms() or 0) - member.now_ms} ms, "
+                f"links {sorted(member.sessions)}, {self.busy(member)}, "
                 f"backfill {replica.exchange.backfill_entries()[:3]}"
             )
             lines += [f"    {one}" for one in list(catalog.objects(catalog.pending(3)))]
@@ -262,12 +272,8 @@ def wanted_tree(member: SimMember) -> dict[bytes, tuple[object, ...]]:
             found[path] = (FILE, content.digest, content.size, content.mode, content.mtime_ns)
         elif outcome.kind == SYMLINK:
             found[path] = (SYMLINK, content.value)
-        elif content.gone is None:
-            found[path] = (DIRECTORY, content.mode)
         else:
-            # Kept above something that lives: its record has no mode any more.
-            there = member.fs.stat(path)
-            found[path] = (DIRECTORY, there.mode if there is not None else 0)
+            found[path] = (DIRECTORY, content.mode)
     return dict(sorted(found.items()))
 
 

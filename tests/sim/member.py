@@ -7,12 +7,15 @@ fetched or hashed. Events reach the replica one at a time, as in the daemon's dr
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import random
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from replicad.catalog.changes import Change as CatalogChange
@@ -45,6 +48,9 @@ FOLDER: FolderId = b"simulated folder"
 HANDLE_MS = (0, 0, 0, 1, 1, 2)
 """What handling one event takes."""
 NS_PER_MS = 1_000_000
+SPIN_WINDOW_MS = 10_000
+SPIN_TICKS_MAX = 2_000
+"""Ticks in that time: a member with a full day's work has some hundred."""
 
 
 class SimulatedCrash(BaseException):
@@ -63,6 +69,7 @@ class SimMember:
         self.rng = random.Random(f"{group.seed} {name}")
         self.fs = MemoryFileSystem(self._now_ns)
         self.database = MemoryDatabase()
+        weakref.finalize(self, self.database.close)
         self.settings = FolderSettings(quota_bytes=group.quota_bytes, scan_interval_ms=group.scan_interval_ms)
         self.sessions: dict[str, Session] = {}
         self.watch_delay_ms = (0, 30)
@@ -87,6 +94,8 @@ class SimMember:
         self.fetching = 0
         self.hashing = 0
         self._replicas = 0
+        self._spinning_since_ms = 0
+        self._ticks = 0
 
     # -- its life
 
@@ -267,10 +276,18 @@ class SimMember:
             due_ms = replica.next_due_ms()
             if due_ms is not None and due_ms <= self.now_ms:
                 self._handle(Tick())
+                self._check_spinning(life)
         self.group.on_handled(self)
         if life == self.life:
             self._busy_ms = self.group.clock.now_ms + self.rng.choice(HANDLE_MS) * self.group.slowness(self)
             self._schedule()
+
+    def _check_spinning(self, life: int) -> None:
+        """Work that is due and never done."""
+        if life != self.life or self._spinning_since_ms + SPIN_WINDOW_MS < self.group.clock.now_ms:
+            self._spinning_since_ms, self._ticks = self.group.clock.now_ms, 0
+        self._ticks += 1
+        assert self._ticks < SPIN_TICKS_MAX, f"{self.name} spins: {self.group.busy(self)}"
 
     def _handle(self, event: FolderEvent) -> None:
         self.group.counts["events handled"] += 1
@@ -356,7 +373,7 @@ class SimMember:
     def _end_fetch(self, life: int, wanted: Fetch) -> None:
         if life == self.life:
             self.fetching -= 1
-            self._guarded(lambda: self.post(self.group.loop.run_until_complete(self._fetcher.fetch(wanted))))
+            self._guarded(lambda: self.post(_loop().run_until_complete(self._fetcher.fetch(wanted))))
 
     def serve(self, uid: Uid, digest: bytes, offset: int, length: int) -> bytes | None:
         found = self._content.read_range(uid, digest, offset, length)
@@ -444,5 +461,9 @@ def _hash_now(fs: MemoryFileSystem, path: bytes) -> HashOutcome:
         return error
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop()
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all: nothing ever waits on it."""
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return loop

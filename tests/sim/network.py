@@ -92,6 +92,12 @@ class Network:
                 self._cut.pop(direction, None)
         self.connect_all()
 
+    def unite(self, one: str, other: str) -> None:
+        """These two reach each other, however often they were cut."""
+        self._cut.pop((one, other), None)
+        self._cut.pop((other, one), None)
+        self.connect_all()
+
     def mend_all(self) -> None:
         self._cut.clear()
         self.connect_all()

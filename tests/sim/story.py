@@ -98,15 +98,12 @@ class Story:
     # -- the history
 
     def run(self) -> Told:
-        try:
-            self._begin()
-            while self.acts < ACTS_MIN or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
-                self._burst()
-                self._mishap()
-                self.group.run(self.rng.choice((500, 2_000, 5_000, 10_000, 40_000)))
-            self._end()
-        finally:
-            self.group.close()
+        self._begin()
+        while self.acts < ACTS_MIN or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
+            self._burst()
+            self._mishap()
+            self.group.run(self.rng.choice((500, 2_000, 5_000, 10_000, 40_000)))
+        self._end()
         told = Told(self.seed, self.group.clock.trace(), self.counts, self.group.network.messages, 0)
         told.virtual_ms = self.group.clock.now_ms - START_MS
         return told
