@@ -94,11 +94,15 @@ def assert_no_cn_used_twice(stopped: Sequence[Server]) -> None:
         with closing(sqlite3.connect(_catalog_path(server, _only_folder(server)))) as db:
             for register in ("place", "content"):
                 rows = db.execute(
-                    f"SELECT r.id, o.{register}_counter, o.uid || o.{register}_raw FROM object o"
+                    f"SELECT r.id, o.{register}_counter, o.uid, o.{register}_raw FROM object o"
                     f" JOIN replica r ON r.no = o.{register}_replica"
                 )
-                for replica, counter, raw in rows:
-                    assert meaning.setdefault((replica, counter, register), raw) == raw, (server.name, counter)
+                for replica, counter, *told in rows:
+                    register_told = b"".join(told)
+                    assert meaning.setdefault((replica, counter, register), register_told) == register_told, (
+                        server.name,
+                        counter,
+                    )
     assert meaning
 
 
