@@ -29,8 +29,9 @@ _NAMED = prepared(
 )
 _CHILDREN = prepared(_UIDS.where(OBJECT.c.parent == bindparam("parent_")), "parent_")
 _PRESENT = OBJECT.c.present == literal_column("1")
+# Without an order: for its sake SQLite would go through all children of the parent.
 _PRESENT_NAMED = prepared(
-    _UIDS.where(OBJECT.c.parent == bindparam("parent_"), OBJECT.c.name == bindparam("name_"), _PRESENT),
+    select(OBJECT.c.uid).where(OBJECT.c.parent == bindparam("parent_"), OBJECT.c.name == bindparam("name_"), _PRESENT),
     "parent_",
     "name_",
 )
@@ -204,7 +205,7 @@ class Lookups:
         return self._uids(_CHILDREN, parent)
 
     def present_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
-        return self._uids(_PRESENT_NAMED, parent, name)
+        return sorted(self._uids(_PRESENT_NAMED, parent, name))
 
     def present_children(self, parent: Uid, limit: int | None = None) -> Sequence[Uid]:
         return self._uids(_PRESENT_CHILDREN, parent, -1 if limit is None else limit)
