@@ -229,7 +229,7 @@ class FolderReplica:
         if self.phase is Phase.CLAIMING:
             due.append(now_ms)
         due += [out.due_ms if out.due_ms <= now_ms + QUIET_MS else now_ms for out in self.catalog.outs(2**62, 1)]
-        if self._missing_parents:
+        if self._missing_parents and not self.exchange.any_unsettled:
             due.append(self._asked_ms + PARENTS_ASKED_MS)
         return min((at for at in due if at is not None), default=None)
 

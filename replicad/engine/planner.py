@@ -45,7 +45,8 @@ class Planned(msgspec.Struct):
 
 
 class Planner:
-    """For one round. `held`: entries and objects that no step may touch (engine.apply)."""
+    """For one round. `held`: entries and objects that no step may touch (engine.apply). `troubled`: objects that must
+    wait because of trouble with themselves; they are not planned before their time for others that wait for them."""
 
     def __init__(
         self,
@@ -53,12 +54,14 @@ class Planner:
         settled: Callable[[Uid], bool],
         fetching: Fetching,
         held: Set[NodeId | Uid],
+        troubled: Callable[[Uid], bool],
         steps_max: int,
     ) -> None:
         self._view = Memo(view)
         self._context = Context(settled, fetching.staged)
         self._fetching = fetching
         self._held = held
+        self._troubled = troubled
         self._steps_max = steps_max
         self._entries: set[Entry] = set()
         self._above: set[NodeId] = set()
@@ -93,7 +96,7 @@ class Planner:
                 self._accept(uid, found)
             elif isinstance(found, First):
                 planned.blocked[uid] = found.uids[0]
-                first = [other for other in found.uids if other not in planned.seen]
+                first = [other for other in found.uids if other not in planned.seen and not self._troubled(other)]
                 worklist.extend((other, visiting | {uid}) for other in first)
             elif isinstance(found, NeedContent):
                 self._need(uid, found)

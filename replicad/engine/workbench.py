@@ -96,9 +96,11 @@ class Workbench:
         self._waiting.ask_at_once()
 
     def retry(self, uid: Uid) -> None:
-        """The disk at this object was looked at again: whatever the trouble was, try."""
+        """The disk at this object was looked at again: whatever the trouble was, try, unless that was tried often."""
+        if uid in self._waiting and not self._waiting.may_hurry(uid):
+            return
         self._wake(uid)
-        if self._waiting.may_hurry(uid):
+        if uid in self._waiting:
             self._make_ready(uid)
 
     # -- what is asked of it
@@ -119,7 +121,8 @@ class Workbench:
         if self._applier.holding:
             self._take_in(self._applier.finish_held(now_ms), done, now_ms)
         self._fill(now_ms)
-        planner = Planner(self._catalog, self._settled, self._fetching, self._applier.held(), BATCH_STEPS_MAX)
+        held, troubled = self._applier.held(), self._waiting.troubled
+        planner = Planner(self._catalog, self._settled, self._fetching, held, troubled, BATCH_STEPS_MAX)
         planned = planner.gather(self._ready)
         self._take_planned(planned, done, now_ms)
         if planned.steps:
