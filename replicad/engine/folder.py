@@ -63,6 +63,8 @@ from replicad.files.fs import FileSystem
 
 CLOCK_AHEAD_MS = 24 * 3_600_000
 """A stamp this far ahead of our clock still converges, and is reported (DESIGN section 3, clocks)."""
+CLOCK_BACK_MS = 1_000
+"""By how much the clock must have gone back between two events for timers to be set anew: more than it is slewed by."""
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
 OUT_STORE = "ConflictAndDeleted"
@@ -187,6 +189,8 @@ class FolderReplica:
     def handle(self, event: FolderEvent, now_ms: int) -> list[Effect]:
         """Raises PeerError: the peer's link is to be closed, nothing of its message was taken."""
         assert self.fences is not None, "an event before the start"
+        if now_ms < self._now_ms - CLOCK_BACK_MS:
+            self._clock_set_back(now_ms)
         self._now_ms = now_ms
         out, self._reports = self._reports, []
         match event:
@@ -295,6 +299,14 @@ class FolderReplica:
             self.catalog.commit(None, [RenewReplica(self._around.new_replica())], now_ms=now_ms)
             return [Changed(), *self.exchange.after_commit(now_ms), *self.fences.progress(now_ms)]
         return self.fences.progress(now_ms)
+
+    def _clock_set_back(self, now_ms: int) -> None:
+        """What waits for a time would wait for as long as the clock was ahead."""
+        self.disk.scanner.clock_set_back()
+        self.workbench.clock_set_back()
+        self.fetching.linked(now_ms)
+        self._scanned_ms = min(self._scanned_ms, now_ms)
+        self._asked_ms = 0
 
     # -- work
 

@@ -88,6 +88,10 @@ class Scanner:
 
     # What it is told.
 
+    def clock_set_back(self) -> None:
+        """The times at which something was to be looked at again lie too far ahead."""
+        self._state.wake_all()
+
     def hint(self, directory: bytes, name: bytes, inode: int = 0) -> None:
         """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:

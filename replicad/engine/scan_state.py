@@ -149,6 +149,13 @@ class ScanState:
         self.due[place] = (due_ms, why)
         self.first_due_ms = due_ms if self.first_due_ms is None else min(self.first_due_ms, due_ms)
 
+    def wake_all(self) -> None:
+        """What waits for a time is looked at now."""
+        for place, (_, why) in self.due.items():
+            self.add(place, why)
+        self.due.clear()
+        self.first_due_ms = None
+
     def wake(self, now_ms: int) -> None:
         """What is due is looked at."""
         if self.first_due_ms is None or self.first_due_ms > now_ms:

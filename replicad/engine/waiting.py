@@ -152,6 +152,13 @@ class Waiting:
             found += self.untroubled()
         return found
 
+    def timed(self) -> list[Uid]:
+        """All that wait for a time."""
+        return [uid for uid, entry in self._entries.items() if entry.until_ms is not None]
+
+    def clock_set_back(self) -> None:
+        self._asked_ms = self._round_ms = 0
+
     # -- what is asked
 
     def next_due_ms(self, now_ms: int) -> int | None:

@@ -103,6 +103,13 @@ class Workbench:
         if uid in self._waiting:
             self._make_ready(uid)
 
+    def clock_set_back(self) -> None:
+        """The times for which objects wait lie too far ahead."""
+        for uid in self._waiting.timed():
+            self._make_ready(uid)
+        self._waiting.clock_set_back()
+        self._next_sweep_ms = 0
+
     # -- what is asked of it
 
     def waiting(self) -> list[tuple[Uid, str]]:
