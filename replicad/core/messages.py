@@ -197,7 +197,10 @@ class FenceReply(msgspec.Struct, frozen=True, array_like=True, tag=FENCE_REPLY, 
 
 
 class Await(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT, kw_only=True):
-    """Tell how you stand to `known`, at once and until it is installed; pass it on to who answered through you."""
+    """Tell how you stand to `known`, at once and until it is installed; pass it on to who answered through you.
+
+    With a `budget_ms` of 0 or less the wait is over, and nothing is told of it any more.
+    """
 
     fence: bytes
     known: WireSet

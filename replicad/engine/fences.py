@@ -214,6 +214,10 @@ class Fences:
 
     def _await(self, peer: MemberId, message: Await, now_ms: int, out: list[Effect]) -> None:
         one = self._round(message.fence)
+        if message.budget_ms <= 0:
+            if one is not None and one.flood.parent == peer:
+                self._release(split_fence(message.fence)[0], out)
+            return
         if one is None or one.flood.parent != peer:
             out.append(Send(peer, AwaitReply(fence=message.fence, members=[], lost=[bytes.fromhex(self._own)])))
             return
@@ -275,6 +279,14 @@ class Fences:
         )
         out.extend(Send(peer, message) for peer in asked)
 
+    def _release(self, name: bytes, out: list[Effect]) -> None:
+        """The wait is over: an Await without a budget ends it at the others, where it would else take a place until its
+        time was out."""
+        one = self._open[name]
+        over = Await(fence=fence_name(name, one.round), known=[], budget_ms=0)
+        out.extend(Send(peer, over) for peer in one.flood.children())
+        self._close(name)
+
     def _close(self, name: bytes) -> None:
         one = self._open.pop(name, None)
         if one is not None:
@@ -294,8 +306,8 @@ class Fences:
             for ticket in began:
                 self._begin_round(ticket, now_ms, out)
             for name, wait in self._waits.values():
-                if wait.result is not None:
-                    self._close(name)
+                if wait.result is not None and name in self._open:
+                    self._release(name, out)
             if not began:
                 return
 
