@@ -160,11 +160,12 @@ class LocalSide:
             self.look_everywhere()
         due_ms = self.scanner.next_due_ms()
         effects: list[Effect] = []
+        resolve, self._resolve = self._resolve, False  # a marker counts for what was open when it was made
         if not self.scanner.idle or (due_ms is not None and due_ms <= now_ms):
+            resolve = False
             draft = Draft(self._catalog)
             effects = self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS))
-        if self.scanner.idle and self.scanner.unresolved and (self._resolve or not self._pass_marker(now_ms)):
-            self._resolve = False
+        if self.scanner.idle and self.scanner.unresolved and (resolve or not self._pass_marker(now_ms)):
             draft = Draft(self._catalog)
             effects += self._store(draft, self.scanner.resolve(draft, now_ms * NS_PER_MS))
         if self.scanner.at_rest:
