@@ -67,6 +67,8 @@ CLOCK_BACK_MS = 1_000
 """By how much the clock must have gone back between two events for timers to be set anew: more than it is slewed by."""
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
+ROOT_CHECK_MS = 2_000
+"""How often it is looked whether a root that was lost is there again: two system calls."""
 OUT_STORE = "ConflictAndDeleted"
 RUNNING_META = "engine.running"
 
@@ -130,6 +132,7 @@ class FolderReplica:
         self._unclean = False
         self._ahead: set[MemberId] = set()
         self._asked_ms = 0
+        self._root_checked_ms = now_ms
         self._settlings = 0
         self._scanned_ms = now_ms
         self._missing_parents: set[Uid] = set()
@@ -183,7 +186,8 @@ class FolderReplica:
             self._own, self.catalog, self.disk, self.fs, new_id=lambda: self._around.new_bytes(WAIT_BYTES)
         )
         self.catalog.commit(None, [SetMeta(RUNNING_META, b"1")], now_ms=now_ms)
-        self.disk.open()
+        if not self._fault:
+            self.disk.open()
         return [*out, Changed()]
 
     def handle(self, event: FolderEvent, now_ms: int) -> list[Effect]:
@@ -224,6 +228,8 @@ class FolderReplica:
         due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
         if self._reports:
             return now_ms
+        if self._fault:
+            due.append(self._root_checked_ms + ROOT_CHECK_MS)
         if self._may_scan():
             due.append(self.disk.next_due_ms(now_ms))
             if self.settings.scan_interval_ms:
@@ -490,6 +496,7 @@ class FolderReplica:
 
     def _check_root(self, out: list[Effect]) -> None:
         """Whether the root has come back (a disk mounted again): then everything is looked at."""
+        self._root_checked_ms = self._now_ms
         if self._fault and not root_fault(self.catalog, self.fs):
             self._fault = prepare_root(self.catalog, self.fs, self._around.new_bytes(16), self._now_ms)
             if not self._fault:

@@ -116,6 +116,9 @@ class Server:
         """A daemon that ends by itself; its exit status."""
         return self._gone()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        self._signal(number)
+
     @property
     def running(self) -> bool:
         return self._process is not None
