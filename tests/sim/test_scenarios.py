@@ -573,28 +573,6 @@ def test_s40_who_restarts_alone_and_changes_things_goes_on_with_the_same_objects
     assert_nothing_kept(group)
 
 
-def test_a_loser_that_comes_up_again_is_brought_back_by_whoever_preserved_it() -> None:
-    """b has not heard of a's `n` when it moves its own away; by then a has preserved its own, and only a has it."""
-    group = a_group("abc")
-    a, b = group["a"], group["b"]
-    apart(group)
-    put(a, "n", 101)
-    group.run(1_000)
-    put(b, "n", 102)
-    group.run(1_000)
-    pages = (ContentBackfill, ContentChange)
-    group.network.on_message = lambda source, target, message: source is not a or not isinstance(message, pages)
-    group.network.mend_all()
-    group.run(60_000)
-    assert tree(a) == {"n": 102}
-    assert kept(a) == [101]
-    move(b, "n", "m")
-    group.run(5_000)
-    group.network.on_message = lambda source, target, message: True
-    group.heal()
-    assert_tree(group, {"m": 102, "n": 101})
-
-
 def test_a_directory_that_is_kept_has_one_mode_everywhere() -> None:
     """(I1) It is gone by its own record, which says nothing of a mode unless who deleted it wrote it down."""
     group = a_group("abc", {"d/x": 1})
