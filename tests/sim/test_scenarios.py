@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from replicad.core.messages import BackfillRequest, ContentBackfill, ContentChange, Message
+from replicad.core.messages import BackfillRequest, ContentBackfill, Message
 from replicad.core.records import DIRECTORY
 from replicad.engine import exchange
 from replicad.engine.phases import Role
