@@ -15,7 +15,7 @@ from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.network import Weather
 from tests.sim.user import NAMES, Hand, User
-from tests.sim.waits import Waits
+from tests.sim.waits import TIMEOUT_MS, Waits
 
 ACTS_MIN = 200
 PARTITIONS_MIN = 3
@@ -168,6 +168,7 @@ class Story:
         self.waits.end()
         self.group.heal()
         self.group.check()
+        self.group.run(TIMEOUT_MS)  # those who took part in a wait that was given up hold it until its time is over
         self.group.check_quiet(HOUR_MS if self.rng.random() < HOUR_WATCHED else 5 * 60_000)
         self._check_not_empty()
 
