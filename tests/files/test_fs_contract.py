@@ -614,3 +614,61 @@ def test_a_users_rename_over_a_file_replaces_it(world: World, fs: FileSystem) ->
     world.user_rename(b"f~", b"f")
     assert names(fs, b"") == [b"f"]
     assert world.read(b"f") == b"new"
+
+
+# Modes.
+
+CLOSED_ACTS: dict[str, Act] = {
+    "create": lambda fs: fs.create(b"closed/new").close(),
+    "make a directory": lambda fs: fs.make_dir(b"closed/new", 0o755),
+    "make a symlink": lambda fs: fs.make_symlink(b"closed/new", b"t"),
+    "unlink": lambda fs: fs.unlink(b"closed/f"),
+    "remove a directory": lambda fs: fs.remove_dir(b"closed/d"),
+    "rename out of it": lambda fs: fs.rename(b"closed/f", b"f"),
+    "rename into it": lambda fs: fs.rename(b"open/f", b"closed/new"),
+    "rename in it": lambda fs: fs.rename(b"closed/f", b"closed/new"),
+    "exchange": lambda fs: fs.exchange(b"open/f", b"closed/f"),
+    "move it": lambda fs: fs.rename(b"closed", b"open/closed"),
+    "exchange it": lambda fs: fs.exchange(b"closed", b"open/f"),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_ACTS)
+def test_a_directory_that_its_owner_may_not_write_to_is_changed_by_root_alone(world: World, name: str) -> None:
+    """A directory that gets another parent is written to as well: its `..`."""
+    _make_closed(world)
+    if world.name == "memory":
+        world.memory().modes_bind = os.geteuid() != 0
+    if os.geteuid() == 0:
+        CLOSED_ACTS[name](world.fs)
+    else:
+        with raises(errno.EACCES):
+            CLOSED_ACTS[name](world.fs)
+    for path in (b"closed", b"open/closed", b"open/f"):
+        stat = world.fs.stat(path)
+        if stat is not None and stat.kind == DIRECTORY:
+            world.fs.set_mode(path, 0o755)  # so that it can be cleaned away
+
+
+def test_a_closed_directory_may_get_another_name_and_what_is_missing_is_missing_first(world: World) -> None:
+    _make_closed(world)
+    if world.name == "memory":
+        world.memory().modes_bind = True
+    world.fs.rename(b"closed", b"renamed")
+    with raises(errno.ENOENT):
+        world.fs.unlink(b"renamed/nothing")
+    with raises(errno.ENOENT):
+        world.fs.rename(b"renamed/nothing", b"open/new")
+    with raises(errno.EEXIST):
+        world.fs.rename(b"open/f", b"renamed/f")
+    with raises(errno.EEXIST):
+        world.fs.make_dir(b"renamed/f", 0o755)
+    world.fs.set_mode(b"renamed", 0o755)
+
+
+def _make_closed(world: World) -> None:
+    world.make_dirs(b"closed/d")
+    world.make_dirs(b"open")
+    world.write(b"closed/f", b"1")
+    world.write(b"open/f", b"2")
+    world.fs.set_mode(b"closed", 0o555)

@@ -120,6 +120,8 @@ class MemoryFileSystem(UserSide):
         """The watch: told of each directory that changed its place, after it has, and of its path before."""
         self.exchanges = True
         """Whether this filesystem has RENAME_EXCHANGE."""
+        self.modes_bind = False
+        """Whether a directory's mode keeps the process from changing what is in it, as it does whoever is not root."""
         self.open_files: dict[MemoryOpenFile, None] = {}
         """The process's own, in the order of their opening."""
 
@@ -183,14 +185,17 @@ class MemoryFileSystem(UserSide):
 
     def create(self, path: bytes) -> OpenFile:
         self.about_to_change("create", path)
+        self._check_free(path)
         return MemoryOpenFile(self, self._make(path, FILE, 0o600), path, writable=True)
 
     def make_dir(self, path: bytes, mode: int) -> None:
         self.about_to_change("make_dir", path)
+        self._check_free(path)
         self._make(path, DIRECTORY, mode)
 
     def make_symlink(self, path: bytes, target: bytes) -> None:
         self.about_to_change("make_symlink", path)
+        self._check_free(path)
         if not target:
             raise failure(errno.ENOENT, path)
         if len(target) > TARGET_MAX:
@@ -204,20 +209,30 @@ class MemoryFileSystem(UserSide):
         self.tree.entry(directory, name)
         if self.tree.find(target_directory, target_name) is not None:
             raise failure(errno.EEXIST, target)
+        self._check_modes((source, directory, target_directory), (target, target_directory, directory))
         node = self.tree.check_move(directory, name, target_directory)
         self.tree.move(directory, name, target_directory, target_name)
         self._moved(directory, name, target_directory, target_name, node)
 
     def exchange(self, one: bytes, other: bytes) -> None:
         self.about_to_change("exchange", one, other)
+        directory, other_directory = self._place(one)[0], self._place(other)[0]
+        if self.exchanges and self._entry(one) and self._entry(other):
+            self._check_modes((one, directory, other_directory), (other, other_directory, directory))
         self._exchange(one, other)
 
     def unlink(self, path: bytes) -> None:
         self.about_to_change("unlink", path)
+        self._entry(path)
+        directory = self._place(path)[0]
+        self._check_modes((path, directory, directory))
         self._unlink(path)
 
     def remove_dir(self, path: bytes) -> None:
         self.about_to_change("remove_dir", path)
+        self._entry(path)
+        directory = self._place(path)[0]
+        self._check_modes((path, directory, directory))
         self._remove_dir(path)
 
     def set_mode(self, path: bytes, mode: int) -> None:
@@ -238,6 +253,25 @@ class MemoryFileSystem(UserSide):
 
     def close(self) -> None:
         """Nothing is held."""
+
+    # What modes forbid.
+
+    def _check_free(self, path: bytes) -> None:
+        directory, name = self._place(path)
+        if self.tree.find(directory, name) is None:
+            self._check_modes((path, directory, directory))
+
+    def _check_modes(self, *changes: tuple[bytes, Node, Node]) -> None:
+        """Of each (path, the directory that it is in, the one that it goes to). A directory that gets another parent
+        is written itself: its `..`."""
+        if not self.modes_bind:
+            return
+        for path, directory, other in changes:
+            if directory.mode & 0o300 != 0o300:
+                raise failure(errno.EACCES, path)
+            node = self.tree.find(*self._place(path))
+            if node is not None and node.kind == DIRECTORY and directory is not other and not node.mode & 0o200:
+                raise failure(errno.EACCES, path)
 
     # Hooks and the watch.
 
