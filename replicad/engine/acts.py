@@ -36,7 +36,7 @@ from replicad.core.records import Content
 from replicad.core.steps import STAGING_PATH, StepKind
 from replicad.core.view import Node
 from replicad.engine.intents import Intent, Seen
-from replicad.engine.renames import exchange, permitted, trouble
+from replicad.engine.renames import exchange, permitted, rename, spare_of, trouble
 from replicad.files.fs import DIRECTORY, FILE, FileSystem, OpenFile, Stat
 
 __all__ = ["Done", "NotDone", "Surprise", "act", "is_fresh", "matches", "trouble"]
@@ -151,7 +151,7 @@ def give_back(fs: FileSystem, intent: Intent) -> Surprise:
     """What came out is not what the catalog believed: it goes back to its path, and what we put there to staging."""
     paths = (intent.target,)
     try:
-        permitted(fs, lambda: _exchange(fs, intent, intent.aside, intent.target), intent.target)
+        _exchange(fs, intent, intent.aside, intent.target)
     except _NOT_THERE:
         # Our version is gone from the path: somebody deleted it, thinking that it was theirs.
         return Surprise(paths, keep=intent.aside)
@@ -180,7 +180,7 @@ def restage(fs: FileSystem, intent: Intent) -> None:
 def put_back(fs: FileSystem, intent: Intent) -> Surprise:
     """What was moved aside is not what was meant: somebody had just changed it, or put it there."""
     try:
-        permitted(fs, lambda: fs.rename(intent.aside, intent.source), intent.source)
+        rename(fs, intent.aside, intent.source)
     except FileExistsError:
         return Surprise((intent.source,), keep=intent.aside)
     except _NOT_THERE:
@@ -199,7 +199,7 @@ def _replace(fs: FileSystem, intent: Intent, leaving: Seen) -> Outcome:
     except _NOT_THERE:
         return NotDone(staged_gone=True)
     try:
-        permitted(fs, lambda: _exchange(fs, intent, intent.aside, intent.target), intent.target)
+        _exchange(fs, intent, intent.aside, intent.target)
     except _NOT_THERE:
         restage(fs, intent)
         return Surprise((intent.target,))
@@ -208,7 +208,7 @@ def _replace(fs: FileSystem, intent: Intent, leaving: Seen) -> Outcome:
 
 def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
     try:
-        permitted(fs, lambda: fs.rename(intent.source, intent.target), intent.source, intent.target)
+        rename(fs, intent.source, intent.target)
     except FileExistsError:
         return Surprise((intent.target,))
     except _NOT_THERE:
@@ -220,7 +220,7 @@ def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
 
 def _take_out(fs: FileSystem, intent: Intent) -> Outcome:
     try:
-        permitted(fs, lambda: fs.rename(intent.source, intent.aside), intent.source)
+        rename(fs, intent.source, intent.aside)
     except _NOT_THERE:
         return Surprise((intent.source,))
     out = fs.stat(intent.aside)
@@ -231,7 +231,7 @@ def _swap(fs: FileSystem, intent: Intent) -> Outcome:
     """Two entries of the tree, each to the other's name."""
     both = (intent.source, intent.target)
     try:
-        permitted(fs, lambda: _exchange(fs, intent, *both), *both)
+        _exchange(fs, intent, *both)
     except _NOT_THERE:
         return Surprise(both)
     return swapped(fs, intent)
@@ -254,12 +254,12 @@ def swapped(fs: FileSystem, intent: Intent) -> Done | Surprise:
 
 
 def _exchange(fs: FileSystem, intent: Intent, one: bytes, other: bytes) -> None:
-    exchange(fs, one, other, intent.aside + b".was")
+    exchange(fs, one, other, spare_of(intent.aside))
 
 
 def _move_back(fs: FileSystem, intent: Intent) -> Surprise:
     try:
-        fs.rename(intent.target, intent.source)
+        rename(fs, intent.target, intent.source)
     except (FileExistsError, *_NOT_THERE):
         pass  # it stays where it is: a new entry there, found by the next look
     return Surprise((intent.source, intent.target))

@@ -31,7 +31,7 @@ from replicad.engine import acts
 from replicad.engine.acts import NotDone, Outcome, Surprise
 from replicad.engine.complete import detach
 from replicad.engine.entering import Act, Applied, enter, kept_path
-from replicad.engine.intents import Intent, decode_intent, encode_intent
+from replicad.engine.intents import Intent, Seen, decode_intent, encode_intent
 from replicad.engine.preparing import (
     WITH_PARENT,
     Unstaged,
@@ -42,7 +42,7 @@ from replicad.engine.preparing import (
     staged_name,
     step_path,
 )
-from replicad.engine.renames import OWNER_MAY_FILL, close_again
+from replicad.engine.renames import OWNER_MAY_FILL, close_again, spare_of
 from replicad.engine.resume import WITNESS, resume
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem
@@ -196,8 +196,8 @@ class Applier:
             return Surprise((intent.path,), keep=kept)
         if not _stands(batch.view, intent):
             return Surprise((intent.path,), keep=intent.aside)
-        for path, mode in _doors(batch.view, intent):
-            close_again(self._fs, path, mode)
+        for entry, mode, path in _doors(batch, intent):
+            close_again(self._fs, entry, mode, path)
         intact = self._fs.stat(WITNESS) is not None
         return resume(self._fs, intent, *_subject(batch.view, intent.step), intact=intact)
 
@@ -247,16 +247,22 @@ def _is_whole(view: View, step: Step) -> bool:
     return lead is not None and lead.record.content is not None and len(view.objects(step.winners)) == len(step.winners)
 
 
-def _doors(view: View, intent: Intent) -> list[tuple[bytes, int]]:
-    """(path, mode) of directories that the act may have opened for a moment (renames.permitted)."""
-    step = intent.step
-    found: list[tuple[bytes, int]] = []
-    nodes = [node for number in (step.node, step.occupant) if number is not None and (node := view.node(number))]
-    for parent in {step.parent, *(node.parent for node in nodes)}:
-        node = view.node(parent) if parent not in (ROOT_NODE, STAGING_NODE) else None
-        if node is not None and node.mode & OWNER_MAY_FILL != OWNER_MAY_FILL:
-            found.append((node_path(view, parent), node.mode))
-    for node in nodes:
-        if node.kind == DIRECTORY and node.mode & OWNER_MAY_FILL != OWNER_MAY_FILL:
-            found += [(path, node.mode) for path in (intent.source, intent.target, intent.aside) if path]
-    return found
+def _doors(batch: _Batch, intent: Intent) -> list[tuple[Seen, int, bytes]]:
+    """(entry, mode, path) of directories that the act may have opened for a moment (renames.permitted).
+
+    Paths are of before the batch; modes as the acts before this one in the batch have set them.
+    """
+    step, view, draft = intent.step, batch.view, batch.draft
+    found: list[tuple[Seen, int, bytes]] = []
+    nodes = [node for number in (step.node, step.occupant) if number is not None and (node := draft.node(number))]
+    for parent in {step.parent, *(node.parent for node in nodes)} - {ROOT_NODE, STAGING_NODE}:
+        node = draft.node(parent) if view.node(parent) is not None else None
+        if node is not None:
+            found.append((Seen.of(node), node.mode, node_path(view, parent)))
+    moving = [(Seen.of(node), node.mode) for node in nodes if node.kind == DIRECTORY]
+    if step.kind == StepKind.PUT and step.node is None and step.object_kind == DIRECTORY:
+        moving.append((intent.moving, content_of(view, step.lead).mode))
+    paths = [path for path in (intent.source, intent.target, intent.aside) if path]
+    paths += [spare_of(intent.aside)] if intent.aside else []
+    found += [(entry, mode, path) for entry, mode in moving for path in paths]
+    return [door for door in found if door[1] & OWNER_MAY_FILL != OWNER_MAY_FILL]

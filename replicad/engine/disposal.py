@@ -27,6 +27,7 @@ from replicad.core.ids import ReplicaId, Uid
 from replicad.core.steps import Step
 from replicad.core.view import Node, ObjectState
 from replicad.engine.intents import Seen, in_staging
+from replicad.engine.renames import rename
 from replicad.files.fs import DIRECTORY, FileSystem, Stat
 
 QUIET_MS = 5_000
@@ -95,12 +96,12 @@ def preserve(
     """Move an entry into a store; the change lists it. None where it is no longer there. Raises OSError."""
     name = name or stored_name(preserved_id, note.path, now_ms)
     try:
-        fs.rename(at, store_path(store, name))
+        rename(fs, at, store_path(store, name))
     except FileNotFoundError:
         if fs.stat(at) is None:
             return None
         fs.make_dir(store_path(store, b"").rstrip(b"/"), 0o700)  # somebody has cleared the store away
-        fs.rename(at, store_path(store, name))
+        rename(fs, at, store_path(store, name))
     return listed(preserved_id, store, note, why, now_ms, name)
 
 

@@ -21,6 +21,7 @@ from replicad.engine.apply import Applier
 from replicad.engine.disposal import listed, preserve, store_path, stranger
 from replicad.engine.intents import decode_intent, in_staging
 from replicad.engine.preparing import staged_name
+from replicad.engine.renames import spare_of
 from replicad.engine.resume import WITNESS
 from replicad.files.fs import DIRECTORY, FileSystem, Stat
 
@@ -56,7 +57,7 @@ def _clean_staging(catalog: Catalog, fs: FileSystem, recovered: Recovered, now_m
     accounted |= {node.name for node in catalog.nodes_in(STAGING_NODE)}
     held = [decode_intent(row.blob) for row in catalog.intents()]
     accounted |= {path.rpartition(b"/")[2] for intent in held for path in (intent.source, intent.aside) if path}
-    accounted |= {name + b".was" for name in accounted}
+    accounted |= {spare_of(name) for name in accounted}
     accounted.add(WITNESS.rpartition(b"/")[2])
     wanted = _wanted_names(catalog)
     changes: list[Change] = []

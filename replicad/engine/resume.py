@@ -22,7 +22,7 @@ from replicad.engine import acts
 from replicad.engine.acts import Done, NotDone, Outcome, Surprise
 from replicad.engine.disposal import store_of, store_path
 from replicad.engine.intents import Intent, Seen, in_staging
-from replicad.engine.renames import end_exchange
+from replicad.engine.renames import end_exchange, spare_of
 from replicad.files.fs import DIRECTORY, FileSystem
 
 WITNESS = in_staging(b"witness")
@@ -61,10 +61,10 @@ def _put(fs: FileSystem, intent: Intent, intact: bool) -> Outcome:
 
 
 def _replaced(fs: FileSystem, intent: Intent, leaving: Seen, intact: bool) -> Outcome:
-    if not end_exchange(fs, intent.aside, intent.target, intent.aside + b".was"):
+    if not end_exchange(fs, intent.aside, intent.target, spare_of(intent.aside)):
         # In the instant without an entry somebody made one. The old version lies apart, ours where it was.
         acts.restage(fs, intent)
-        return Surprise((intent.target,), keep=intent.aside + b".was")
+        return Surprise((intent.target,), keep=spare_of(intent.aside))
     out = fs.stat(intent.aside)
     if out is not None:
         if intent.moving.is_version(out):
@@ -96,8 +96,8 @@ def _taken_out(fs: FileSystem, intent: Intent, intact: bool) -> Outcome:
 
 def _swapped(fs: FileSystem, intent: Intent) -> Outcome:
     assert intent.leaving is not None
-    if not end_exchange(fs, intent.source, intent.target, intent.aside + b".was"):
-        return Surprise((intent.source, intent.target), keep=intent.aside + b".was")
+    if not end_exchange(fs, intent.source, intent.target, spare_of(intent.aside)):
+        return Surprise((intent.source, intent.target), keep=spare_of(intent.aside))
     if intent.moving.is_entry(fs.stat(intent.target)) or intent.leaving.is_entry(fs.stat(intent.source)):
         return acts.swapped(fs, intent)
     return NotDone()

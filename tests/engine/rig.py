@@ -14,7 +14,7 @@ from replicad.core.draft import Draft
 from replicad.core.effects import Fetch, FetchedItem
 from replicad.core.fetching import Fetching
 from replicad.core.ids import Cn, Uid
-from replicad.core.records import DIRECTORY, FILE, Content, Place, Record, record, vector_after
+from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content, Place, Record, record, vector_after
 from replicad.core.steps import STAGING_PATH
 from replicad.core.tree import tree_of
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node
@@ -255,7 +255,8 @@ class Author:
         return record(self._uid(), FILE, self._place(None, parent, name), content)
 
     def symlink(self, name: bytes, target: bytes, parent: Uid = b"") -> Record:
-        return record(self._uid(), 3, self._place(None, parent, name), self._content(None, value=target))
+        content = self._content(None, value=target)
+        return record(self._uid(), SYMLINK, self._place(None, parent, name), content)
 
     def edit(self, held: Record, body: bytes, mode: int = 0o644, mtime_ns: int = 6) -> Record:
         self._next()

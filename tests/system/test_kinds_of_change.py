@@ -226,6 +226,24 @@ def test_every_kind_of_change_arrives_while_all_run(servers: Servers, size: int)
     assert "rename-directory/renamed/sub/y" in names_in(members[0].folder())
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_kind_of_change_arrives_that_was_made_while_its_member_was_stopped(servers: Servers, size: int) -> None:
+    members = servers.group(size)
+    prepare(servers, members)
+    author = members[-1]
+    author.stop()
+    for kind in KINDS:
+        kind.change(author.folder() / kind.name)
+    (members[0].folder() / "meanwhile").write_bytes(b"on the other side")
+    made = shown(author)
+    author.start()
+    all_the_same(servers, members)
+    at_rest(members)
+    assert (author.folder() / "meanwhile").read_bytes() == b"on the other side"
+    (author.folder() / "meanwhile").unlink()
+    assert shown(author) == made, "what its user had made has changed"
+
+
 def test_a_renamed_directory_is_one_record_and_no_content(servers: Servers) -> None:
     members = servers.group(2)
     one, two = members
