@@ -185,6 +185,14 @@ class Backfill:
         """Peers whose cycle has waited too long for a page; call `ended` for each."""
         return [peer for peer, cycle in self._cycles.items() if now_ms - cycle.last_ms >= self._profile.answer_max_ms]
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        for entry in self._entries:
+            entry.since_ms -= back_ms
+            entry.due_ms -= back_ms
+        for cycle in self._cycles.values():
+            cycle.last_ms -= back_ms
+
     def next_due_ms(self) -> int | None:
         due = [entry.due_ms for entry in self._entries if entry.source is None and not entry.waiting]
         due.extend(cycle.last_ms + self._profile.answer_max_ms for cycle in self._cycles.values())

@@ -32,29 +32,6 @@ class Received(msgspec.Struct, frozen=True):
     message: Message
 
 
-class Dirty(msgspec.Struct, frozen=True):
-    """Something may have changed at these (directory path, entry name): a hint where to look, nothing more."""
-
-    entries: tuple[tuple[bytes, bytes], ...]
-
-
-class Overflow(msgspec.Struct, frozen=True):
-    """Events were lost; the whole folder must be looked at."""
-
-
-class MarkerSeen(msgspec.Struct, frozen=True):
-    """The watcher has reported everything that changed before `.replicad/fence/<name>` was made."""
-
-    name: bytes
-
-
-class Hashed(msgspec.Struct, frozen=True):
-    """A large file that was hashed outside; the scan looks at it again."""
-
-    directory: bytes
-    name: bytes
-
-
 class FetchedItem(msgspec.Struct, frozen=True):
     """One content: staged whole and verified under `staged` (its name in staging), or not, with the reason."""
 
@@ -79,7 +56,8 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed; sent at `next_due_ms` at the latest."""
 
 
-Event = LinkUp | LinkDown | Received | Dirty | Overflow | MarkerSeen | Hashed | Fetched | Tick
+Event = LinkUp | LinkDown | Received | Fetched | Tick
+"""Of every replica; a folder's has some more (`engine.folder.FolderEvent`)."""
 
 # -- effects
 
@@ -110,16 +88,10 @@ class Fetch(msgspec.Struct, frozen=True):
 
 
 class HashFile(msgspec.Struct, frozen=True):
-    """Hash a large file outside the replica's thread; answered by `Hashed`."""
+    """Hash a large file outside the replica's thread; answered by `engine.folder.FileHashed`."""
 
     directory: bytes
     name: bytes
-
-
-class WatchTree(msgspec.Struct, frozen=True):
-    """Add watches for this directory and all below it, then report the directory as dirty."""
-
-    path: bytes
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -134,4 +106,4 @@ class Changed(msgspec.Struct, frozen=True):
     """Something that the status shows has changed (the hierarchy: members, addresses or folders)."""
 
 
-Effect = Send | Fetch | HashFile | WatchTree | Report | Changed
+Effect = Send | Fetch | HashFile | Report | Changed

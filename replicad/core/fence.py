@@ -284,6 +284,12 @@ class Wait:
         if self._retry_ms is not None:
             self._retry_ms, self._delay_ms = now_ms, RETRY_FIRST_MS
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        self.deadline_ms -= back_ms
+        self.round_due_ms -= back_ms
+        self._retry_ms = self._retry_ms - back_ms if self._retry_ms is not None else None
+
     def step(self, now_ms: int) -> bool:
         """Look whether it is over (`result`); True when a new round is to begin now."""
         if self.result is not None:

@@ -134,6 +134,11 @@ class Outbox:
         self._held = [held for held in self._held if held.after < after]
         return self._push(after, after, lacking, head)
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        self._told_ms -= back_ms
+        self._held = [msgspec.structs.replace(held, since_ms=held.since_ms - back_ms) for held in self._held]
+
     def next_due_ms(self) -> int | None:
         """When `due` has something to do at the latest."""
         return min((held.since_ms + _latest_ms(held) for held in self._held), default=None)

@@ -116,6 +116,13 @@ class Settling:
                 [part for part in self._parts[sender] if silent or now_ms - part.opened_ms >= UNSETTLED_MAX_MS],
             )
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        for sender, parts in self._parts.items():
+            self._last_record_ms[sender] -= back_ms
+            for part in parts:
+                part.opened_ms -= back_ms
+
     # -- what is asked
 
     def settled(self, uid: Uid) -> bool:

@@ -241,6 +241,15 @@ class StatusBoard:
         """What was marked turned out to say nothing."""
         self._talks[peer].due_ms = None
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        for talk in self._talks.values():
+            talk.last_ms -= back_ms
+            talk.periodic_ms -= back_ms
+            talk.due_ms = talk.due_ms - back_ms if talk.due_ms is not None else None
+        for member, known in self._members.items():
+            self._members[member] = msgspec.structs.replace(known, received_ms=known.received_ms - back_ms)
+
     def next_due_ms(self) -> int | None:
         return min(
             (

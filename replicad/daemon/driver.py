@@ -27,7 +27,7 @@ from replicad.daemon.inbox import Inbox, InboxClosedError
 from replicad.errors import PeerError, ReplicadError
 
 WAKE_MAX_S = 30.0
-"""A thread that waits for a due time looks at the clock so often: a clock that was set is noticed."""
+"""A replica that waits is told the time so often, whether anything is due or not: a clock that was set is noticed."""
 STOP_S = 20.0
 """For the event in work when the daemon is stopped: a hung disk must not keep the daemon from ending (I12)."""
 
@@ -275,11 +275,7 @@ class Driver(Generic[R]):
                 item = self._inbox.take(self._wait_s(replica))
             except InboxClosedError:
                 return
-            if item is None:
-                if self._wait_s(replica) > 0:
-                    continue  # only a look at the clock
-                item = Tick()
-            self._handle(replica, item)
+            self._handle(replica, item if item is not None else Tick())
             self.handled += 1
             self._conditions = [one for one in self._conditions if not self._settled(replica, one)]
 

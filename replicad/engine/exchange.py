@@ -48,6 +48,8 @@ from replicad.engine.exchange_pages import Pager
 from replicad.engine.exchange_status import Speaker, said, shown_set
 from replicad.errors import ProtocolError
 
+CLOCK_BACK_MS = 1_000
+"""By how much the clock must have gone back between two events for timers to be set anew: more than it is slewed by."""
 UID_ANSWER_MAX_MS = 30_000
 """After so long a request by UID counts as unanswered."""
 UID_TURNS_MAX = 10_000
@@ -168,6 +170,15 @@ class Exchange:
             due.append(link.outbox.next_due_ms())
             due.extend(asked.asked_ms + UID_ANSWER_MAX_MS for asked in link.asked.values())
         return 0 if self._late else min((one for one in due if one is not None), default=None)
+
+    def clock_set_back(self, back_ms: int) -> None:
+        """The clock was set back by so much; every time kept here moves with it, so that nothing waits longer."""
+        for part in (self._backfill, self._settling, self._board, self._memory):
+            part.clock_set_back(back_ms)
+        for link in self._links.values():
+            link.outbox.clock_set_back(back_ms)
+            for asked in link.asked.values():
+                asked.asked_ms -= back_ms
 
     def close(self, now_ms: int) -> None:
         """Before the catalog is closed: store what peers said."""

@@ -93,6 +93,9 @@ class Memory:
     def next_due_ms(self) -> int | None:
         return self._kept_ms + KEEP_INTERVAL_MS if self._rows_waiting or self._members_waiting else None
 
+    def clock_set_back(self, back_ms: int) -> None:
+        self._kept_ms -= back_ms
+
     def keep_if_due(self, now_ms: int) -> None:
         due_ms = self.next_due_ms()
         if due_ms is not None and due_ms <= now_ms:

@@ -152,6 +152,15 @@ class Fences:
                 due.append(one.told_ms + (TELL_INTERVAL_MS if one.awaiting.idle else CHECK_DELAY_MS))
         return min((at for at in due if at is not None), default=None)
 
+    def clock_set_back(self, back_ms: int) -> None:
+        """The clock was set back by so much; every time kept here moves with it, so that nothing waits longer."""
+        for _, wait in self._waits.values():
+            wait.clock_set_back(back_ms)
+        for one in self._open.values():
+            one.due_ms -= back_ms
+            one.told_ms -= back_ms
+            one.look.marker_due_ms -= back_ms
+
     # -- links and messages
 
     def _link_up(self, peer: MemberId, now_ms: int, out: list[Effect]) -> None:

@@ -35,7 +35,7 @@ from replicad.core.records import Record
 from replicad.core.tree import wanted_path
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.disposal import OUTS_A_STEP, QUIET_MS, settle_out
-from replicad.engine.exchange import Exchange
+from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
@@ -63,8 +63,6 @@ from replicad.files.fs import FileSystem
 
 CLOCK_AHEAD_MS = 24 * 3_600_000
 """A stamp this far ahead of our clock still converges, and is reported (DESIGN section 3, clocks)."""
-CLOCK_BACK_MS = 1_000
-"""By how much the clock must have gone back between two events for timers to be set anew: more than it is slewed by."""
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
 ROOT_CHECK_MS = 2_000
@@ -194,7 +192,7 @@ class FolderReplica:
         """Raises PeerError: the peer's link is to be closed, nothing of its message was taken."""
         assert self.fences is not None, "an event before the start"
         if now_ms < self._now_ms - CLOCK_BACK_MS:
-            self._clock_set_back(now_ms)
+            self._clock_set_back(self._now_ms - now_ms, now_ms)
         self._now_ms = now_ms
         out, self._reports = self._reports, []
         match event:
@@ -306,8 +304,11 @@ class FolderReplica:
             return [Changed(), *self.exchange.after_commit(now_ms), *self.fences.progress(now_ms)]
         return self.fences.progress(now_ms)
 
-    def _clock_set_back(self, now_ms: int) -> None:
+    def _clock_set_back(self, back_ms: int, now_ms: int) -> None:
         """What waits for a time would wait for as long as the clock was ahead."""
+        assert self.fences is not None
+        self.exchange.clock_set_back(back_ms)
+        self.fences.clock_set_back(back_ms)
         self.disk.scanner.clock_set_back()
         self.workbench.clock_set_back()
         self.fetching.linked(now_ms)

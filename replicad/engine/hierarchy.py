@@ -22,7 +22,7 @@ from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
 from replicad.core.messages import HIERARCHY
 from replicad.core.naming import GroupId, folder_id
 from replicad.core.records import Record
-from replicad.engine.exchange import Exchange
+from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.errors import OperatorError, ProtocolError
 
@@ -61,6 +61,7 @@ class HierarchyReplica:
         self._model = HierarchyModel(group, verify)
         self._model.apply(state.record for state in catalog.objects(catalog.children(ROOT)))
         self._touched: dict[Uid, None] = {}
+        self._now_ms = now_ms
         self.exchange = Exchange(
             catalog,
             own,
@@ -76,6 +77,9 @@ class HierarchyReplica:
 
     def handle(self, event: LinkUp | LinkDown | Received | Tick, now_ms: int) -> list[Effect]:
         """As Exchange.handle; Changed is among the effects where the reading changed."""
+        if now_ms < self._now_ms - CLOCK_BACK_MS:
+            self.exchange.clock_set_back(self._now_ms - now_ms)
+        self._now_ms = now_ms
         out = self.exchange.handle(event, now_ms)
         if self.exchange.put_back:
             self._renew_replica(now_ms, out)

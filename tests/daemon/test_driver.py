@@ -9,20 +9,20 @@ import pytest
 
 from replicad.core.effects import (
     Changed,
-    Dirty,
     Effect,
     Event,
     LinkDown,
     LinkUp,
-    Overflow,
     Received,
     Report,
     Send,
     Tick,
 )
 from replicad.core.messages import StatusRequest, decode_message
+from replicad.daemon import driver
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.errors import OperatorError, ProtocolError
+from replicad.files.changes import Dirty, Overflow
 
 PEER = "ab" * 32
 
@@ -93,7 +93,7 @@ def request(number: int) -> StatusRequest:
 async def test_events_are_handled_in_order_on_one_thread_and_so_are_effects() -> None:
     async with Bench() as bench:
         bench.replica.on = lambda event: [Report(0, repr(event)), Changed()]
-        events: list[Event] = [Dirty(((b"", b"a"),)), Overflow(), Dirty(((b"", b"b"),))]
+        events: list[Event] = [Dirty(b"", b"a"), Overflow(), Dirty(b"", b"b")]
         for event in events:
             bench.driver.post(event)
         await bench.quiet()
@@ -103,6 +103,24 @@ async def test_events_are_handled_in_order_on_one_thread_and_so_are_effects() ->
     assert bench.carried[0] == Report(0, "started")
     expected = [effect for event in events for effect in (Report(0, repr(event)), Changed())]
     assert bench.carried[1:] == expected
+
+
+async def test_a_replica_is_told_the_time_now_and_then_though_nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was set back would else be noticed when something else happens."""
+    monkeypatch.setattr(driver, "WAKE_MAX_S", 0.01)
+    async with Bench() as bench:
+        ticked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on(event: Event) -> Sequence[Effect]:
+            loop.call_soon_threadsafe(ticked.set)
+            return []
+
+        bench.replica.on = on
+        bench.replica.due_ms = bench.clock_ms + 60_000
+        await bench.quiet()
+        await asyncio.wait_for(ticked.wait(), 5)
+    assert set(bench.replica.events) == {Tick()}
 
 
 async def test_what_is_sent_goes_out_on_the_link_that_the_replica_knew_of() -> None:
@@ -249,7 +267,7 @@ async def test_what_is_gathered_outside_is_handled_when_its_turn_comes() -> None
     async with Bench() as bench:
         gathered.append(Overflow())
         bench.driver.pull(lambda: tuple(gathered))
-        gathered.append(Dirty(((b"", b"a"),)))
+        gathered.append(Dirty(b"", b"a"))
         await bench.quiet()
     assert bench.replica.events[0] == Overflow()
 

@@ -198,7 +198,10 @@ class SimMember:
 
     def set_clock(self, offset_ms: int) -> None:
         self.group.clock.note("clock", self.name, offset_ms)
+        back = offset_ms < self.offset_ms
         self.offset_ms = offset_ms
+        if back:
+            self.post(Tick())  # as the driver does when it wakes
         self._schedule()
 
     def _is_member(self, peer: MemberId) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from replicad.core.messages import BackfillRequest, ContentBackfill, Message
+from replicad.core.messages import BackfillRequest, ContentBackfill, ContentChange, Message
 from replicad.core.records import DIRECTORY
 from replicad.engine import exchange
 from replicad.engine.phases import Role
@@ -31,6 +31,7 @@ from tests.sim.script import (
     tree,
 )
 from tests.sim.user import User
+from tests.sim.waits import TIMEOUT_MS, Waits
 
 YEARS_MS = 10 * 365 * 24 * 3_600_000
 
@@ -586,3 +587,30 @@ def test_a_directory_that_is_kept_has_one_mode_everywhere() -> None:
     group.heal()
     modes = {member.name: disk_tree(member)[b"d"] for member in group.members.values()}
     assert set(modes.values()) == {(DIRECTORY, 0o755)}, modes
+
+
+def test_a_clock_that_is_set_back_by_ten_years_holds_nothing_up() -> None:
+    """Else a gap is asked for, and a status sent, in ten years."""
+    group = a_group("ab", {"f": 1})
+    a, b = group["a"], group["b"]
+    group.network.on_message = lambda source, target, message: not isinstance(message, ContentChange | BackfillRequest)
+    put(a, "f", 2)
+    group.run(10_000)
+    assert b.running.exchange.backfill_entries(), "the gap waits until it is asked for again"
+    b.set_clock(-YEARS_MS)
+    group.network.on_message = lambda source, target, message: True
+    group.run(5 * 60_000)
+    assert tree(b) == {"f": 2}
+
+
+def test_a_wait_is_given_up_in_time_though_the_clock_is_set_back() -> None:
+    group = a_group("ab", {"f": 1})
+    a = group["a"]
+    waits = Waits(group)
+    apart(group)
+    group.run(1_000)
+    waits.begin(a)
+    group.run(1_000)
+    a.set_clock(-YEARS_MS)
+    group.run(TIMEOUT_MS)
+    assert group.counts["wait ended with 1"] == 1
