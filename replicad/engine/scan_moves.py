@@ -71,11 +71,26 @@ class Moves:
         """Whether the directory stands on the disk where its node says. Raises OSError."""
         if directory in (ROOT_NODE, STAGING_NODE):
             return True
-        node = self._draft.node(directory)
-        if node is None:
-            return False
         stat = self._fs.stat(node_path(self._draft, directory))
-        return stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
+        return stat is not None and self._is_where_it_was(directory, stat)
+
+    def look(self, place: Place) -> tuple[bool, Stat | None]:
+        """Whether the directory stands on the disk where its node says, and what is at the name in that very directory,
+        which may be renamed at any moment. Raises OSError."""
+        directory, name = place
+        if directory not in (ROOT_NODE, STAGING_NODE) and self._draft.node(directory) is None:
+            return False, None
+        try:
+            itself, stat = self._fs.stat_in(node_path(self._draft, directory), name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False, None
+        return self._is_where_it_was(directory, itself), stat
+
+    def _is_where_it_was(self, directory: NodeId, stat: Stat) -> bool:
+        if directory in (ROOT_NODE, STAGING_NODE):
+            return True
+        node = self._draft.node(directory)
+        return node is not None and stat.mount == self._mount and same_entry(node, stat) is not False
 
     def search(self, directory: bytes, wanted: Node) -> list[tuple[bytes, Stat]]:
         """The way from a directory down to the entry of `wanted`, which is its last; empty where it is not found.
@@ -121,10 +136,8 @@ class Moves:
 
     def _stands(self, node: Node) -> bool:
         """Whether the entry is in the directory that its node names: at its path alone may be another directory's."""
-        if not self.in_place(node.parent):
-            return False
-        stat = self._fs.stat(node_path(self._draft, node.id))
-        return stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
+        there, stat = self.look((node.parent, node.name))
+        return there and stat is not None and stat.mount == self._mount and same_entry(node, stat) is not False
 
     def _leaves(self, node: Node) -> Leave:
         """For a file or symlink that is not at its place; what is there now may have come from yet another place."""
@@ -135,12 +148,12 @@ class Moves:
             if at.parent == LIMBO_NODE:
                 return Leave.YES
             self.looked_past[at.parent, at.name] = None
-            if not self.in_place(at.parent):
+            there, stat = self.look((at.parent, at.name))
+            if not there:
                 if self._final:
                     return Leave.YES
                 self.look_at_directory(at.parent)
                 return Leave.UNSURE
-            stat = self._fs.stat(node_path(self._draft, at.id))
             if stat is None or stat.kind != at.kind:
                 return Leave.YES
             if stat.mount != self._mount:

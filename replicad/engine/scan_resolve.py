@@ -101,9 +101,9 @@ class Resolver:
                 continue
             path = join(node_path(self._draft, directory), name)
             try:
-                if not self._moves.in_place(directory):
+                there, stat = self._moves.look(place)
+                if not there:
                     continue
-                stat = self._step.fs.stat(path)
             except OSError as error:
                 self._state.close(place)
                 self._step.trouble(place, path, trouble(path, error).reason, why)
@@ -276,10 +276,10 @@ class Resolver:
             return
         self._state.add((node.parent, node.name), Why(by_scan=False))
         try:
-            stat = self._step.fs.stat(node_path(self._draft, top)) if self._moves.in_place(node.parent) else None
+            there, stat = self._moves.look((node.parent, node.name))
         except OSError:
             return
-        if look(node, stat, self._step.mount) not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
+        if look(node, stat if there else None, self._step.mount) not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
             return
         piece = self._piece(node, set())
         if piece is None:

@@ -127,11 +127,11 @@ class Step:
         path = join(node_path(self.draft, directory), name)
         try:
             moves = Moves(self.draft, self.fs, self.mount, final=False)
-            if not moves.in_place(directory):
+            there, stat = moves.look(place)
+            if not there:
                 moves.look_at_directory(directory)
                 self._leave_open(place, why, moves)
                 return
-            stat = self.fs.stat(path)
             self._see(place, path, stat, why, moves)
         except FileNotFoundError:
             return  # gone between two looks: whoever watches tells, or the next scan

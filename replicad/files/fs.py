@@ -64,6 +64,10 @@ class FileSystem(Protocol):
     def stat(self, path: bytes) -> Stat | None:
         """None where nothing is there (ENOENT, ENOTDIR); any other error is raised."""
 
+    def stat_in(self, directory: bytes, name: bytes) -> tuple[Stat, Stat | None]:
+        """What the directory itself is, and its entry `name`, through one handle: whatever is renamed meanwhile, the
+        entry is that directory's. FileNotFoundError or NotADirectoryError where there is no such directory."""
+
     def list_dir(self, path: bytes) -> list[tuple[bytes, Stat]]:
         """All entries with their stats, sorted by name; an entry that vanishes meanwhile is left out.
 

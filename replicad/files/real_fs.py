@@ -149,6 +149,14 @@ class RealFileSystem:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def stat_in(self, directory: bytes, name: bytes) -> tuple[Stat, Stat | None]:
+        with self._directory(directory) as handle:
+            itself = self._stat(handle, b"")
+            try:
+                return itself, self._stat(handle, name)
+            except FileNotFoundError:
+                return itself, None
+
     def list_dir(self, path: bytes) -> list[tuple[bytes, Stat]]:
         return self.read_dir(path)[1]
 

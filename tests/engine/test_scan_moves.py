@@ -440,3 +440,22 @@ def test_a_hint_that_was_lost_on_the_way_is_found_when_the_watch_tells_of_the_mo
     world.scanner.moved(b"d", b"n")
     world.run()
     assert world.tree() == world.disk()
+
+
+def test_a_file_is_looked_for_in_its_directory_though_that_is_swapped_at_that_very_moment() -> None:
+    """Else it is looked for in the other directory, is not there, and nothing tells of it again."""
+    world = with_tree()
+    world.mkdir(b"k")
+    world.run()
+
+    def swap(method: str, paths: tuple[bytes, ...]) -> None:
+        if paths == (b"d/new",):
+            world.fs.before_read = None
+            for old, new in ((b"d", b"swap"), (b"k", b"d"), (b"swap", b"k")):
+                world.fs.user_rename(old, new)
+
+    world.write(b"d/new", b"made just before")
+    world.fs.before_read = swap
+    world.run()
+    assert world.tree() == world.disk()
+    assert world.disk()[b"k/new"]

@@ -195,6 +195,20 @@ def test_nothing_there_is_none(fs: FileSystem) -> None:
     assert fs.stat(b"d/e/f") is None
 
 
+def test_an_entry_is_seen_with_the_directory_that_it_is_in(world: World, fs: FileSystem) -> None:
+    fs.make_dir(b"d", 0o755)
+    fs.make_dir(b"other", 0o755)
+    world.write(b"d/f", b"content")
+    directory, entry = fs.stat_in(b"d", b"f")
+    assert (directory, entry) == (world.there(b"d"), world.there(b"d/f"))
+    assert fs.stat_in(b"", b"d") == (world.there(b""), world.there(b"d"))
+    assert fs.stat_in(b"d", b"nothing") == (world.there(b"d"), None)
+    with pytest.raises(FileNotFoundError):
+        fs.stat_in(b"nowhere", b"f")
+    with pytest.raises(NotADirectoryError):
+        fs.stat_in(b"d/f", b"f")
+
+
 def test_a_listing_is_complete_sorted_and_has_the_same_stats(world: World, fs: FileSystem) -> None:
     fs.make_dir(b"d", 0o750)
     expected = sorted([b"f%d" % number for number in range(500)] + ODD_NAMES + [b"dir", b"link", b"fifo"])

@@ -153,6 +153,12 @@ class MemoryFileSystem(UserSide):
         node = self.tree.find(directory, name)
         return node.stat() if node is not None else None
 
+    def stat_in(self, directory: bytes, name: bytes) -> tuple[Stat, Stat | None]:
+        self.about_to_read("stat", join(directory, name))
+        above = self.tree.directory(directory)
+        node = self.tree.find(above, name)
+        return above.stat(), node.stat() if node is not None else None
+
     def list_dir(self, path: bytes) -> list[tuple[bytes, Stat]]:
         return self.read_dir(path)[1]
 
