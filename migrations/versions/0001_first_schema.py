@@ -164,6 +164,7 @@ def upgrade() -> None:
         sa.CheckConstraint("store IN ('ConflictAndDeleted', 'PreExisting')", name=op.f("preserved_store_known")),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("preserved_digest", "preserved", ["digest"], unique=False)
     op.create_index("preserved_store", "preserved", ["store", "size"], unique=False)
     op.create_table(
         "replica",

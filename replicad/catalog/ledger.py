@@ -79,6 +79,11 @@ _PRESERVED = prepared(
     "limit_",
 )
 _ONE_PRESERVED = _one(PRESERVED, "id")
+_KEPT = prepared(
+    at_most(select(PRESERVED).where(PRESERVED.c.digest == bindparam("digest_")).order_by(PRESERVED.c.id.desc())),
+    "digest_",
+    "limit_",
+)
 _PRESERVED_TALLY = prepared(
     select(func.count(), func.coalesce(func.sum(PRESERVED.c.size), literal_column("0"))).where(
         PRESERVED.c.store == bindparam("store_")
@@ -189,6 +194,10 @@ class Ledger(Lookups):
     def preserved_file(self, preserved_id: int) -> c.Preserved | None:
         rows = self._rows(_ONE_PRESERVED, preserved_id)
         return self._preserved(rows[0]) if rows else None
+
+    def kept(self, digest: bytes, limit: int = 8) -> Sequence[c.Preserved]:
+        """Preserved files that had this content when they were preserved, in either store, the newest first."""
+        return [self._preserved(row) for row in self._rows(_KEPT, digest, limit)]
 
     def preserved_tally(self, store: str) -> tuple[int, int]:
         """(files, bytes) in one store."""

@@ -181,6 +181,8 @@ PRESERVED = Table(
 
 # How many files and bytes a store holds.
 Index("preserved_store", PRESERVED.c.store, PRESERVED.c.size)
+# Where a content is kept that is wanted again.
+Index("preserved_digest", PRESERVED.c.digest)
 
 OUT = Table(
     "out",

@@ -80,7 +80,10 @@ class WantedContent(msgspec.Struct, frozen=True):
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """Bring these contents from `peer` into staging; answered by one `Fetched` with the same ticket, always."""
+    """Bring these contents from `peer` into staging; answered by one `Fetched` with the same ticket, always.
+
+    `peer` may be `fetching.HERE`: they are among this member's own preserved files.
+    """
 
     ticket: int
     peer: MemberId

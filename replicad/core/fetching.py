@@ -7,6 +7,10 @@ the others (I10, P18).
 Sources are connected members that have installed the version (or hold its content, as their status says); the one with
 the least under way is asked, so several members share the load.
 
+What this member itself has preserved is taken from its own store (HERE): a loser that comes up again may be in nobody's
+tree any more. Where nobody shows that it has the content, connected members are asked one after the other all the same:
+one of them may have preserved it and have no way to install it.
+
 *The quota.* What is on its way or whole in staging is *held*, and counts. Contents are taken in the order in which they
 were wanted: where the next one does not fit, the ones after it wait, too, until enough has left; a file larger than
 the quota passes when nothing else is held. So that this moment is sure to come, what is whole and cannot be installed
@@ -34,13 +38,20 @@ TICKETS_PER_PEER_MAX = 3
 """Requests under way at one source: one being sent, one being read there, one being applied here."""
 RETRY_FIRST_MS, RETRY_LAST_MS = 500, 60_000
 """Delay after a failure, doubling: quick for a link that comes back, cheap for a source that is gone for a day."""
+HERE: MemberId = ""
+"""As the source of a content: this member's own preserved files."""
+GUESS_AFTER = 3
+"""Failures (some 4 s) after which members are asked who do not show that they have the content: whoever preserved it
+mostly installs it by then, and shows it."""
 NO_SOURCE = "no connected member has this content"
 BROKE_OFF = "the transfer broke off"
 
 
 class Want(msgspec.Struct):
     """One content on its way. `failures` counts since it was wanted; `refused` are sources that had it no
-    longer when they were asked; they are asked again where nobody else is left.
+    longer when they were asked; they are asked again where nobody else is left. `kept`: whether it was among this
+    member's own preserved files when that was last looked up; None: to be looked up. `guessed`: who was asked last had
+    not shown that it has it.
 
     `held`: its bytes are counted against the quota; `parked`: they are counted apart.
     """
@@ -58,6 +69,8 @@ class Want(msgspec.Struct):
     failures: int = 0
     next_ms: int = 0
     reason: str = ""
+    kept: bool | None = None
+    guessed: bool = False
     refused: set[MemberId] = msgspec.field(default_factory=set)
 
 
@@ -151,10 +164,17 @@ class Fetching:
         self._parked_bytes += held.size
         return []
 
-    def requests(self, now_ms: int, sources: Sources) -> list[Fetch]:
-        """The requests to send now; each is answered by one `finish`."""
+    def requests(
+        self,
+        now_ms: int,
+        sources: Sources,
+        connected: Callable[[], Sequence[MemberId]] = tuple,
+        kept: Callable[[bytes], bool] = lambda digest: False,
+    ) -> list[Fetch]:
+        """The requests to send now; each is answered by one `finish`. `kept`: whether this member has preserved a file
+        with this digest."""
         self._changed = False
-        round_ = _Round(self, now_ms, sources)
+        round_ = _Round(self, now_ms, sources, connected, kept)
         for uid in list(self._idle):
             want = self._wants[uid]
             if want.next_ms <= now_ms and not round_.take(want):
@@ -178,9 +198,11 @@ class Fetching:
                 ready.append(uid)
                 continue
             self._release(want)
-            if item is not None and item.gone:
+            gone = item is not None and item.gone
+            if gone or peer == HERE:
                 want.refused.add(peer)
-            self._fail(want, item.reason if item is not None and item.reason else BROKE_OFF, now_ms)
+            reason = item.reason if item is not None and item.reason else BROKE_OFF
+            self._fail(want, NO_SOURCE if gone and want.guessed else reason, now_ms)
         return ready
 
     def status_changed(self, peer: MemberId, now_ms: int) -> None:
@@ -253,6 +275,7 @@ class Fetching:
         """Behind all others, then: whoever fails again and again does not hold them up."""
         want.failures += 1
         want.reason = reason
+        want.kept = None
         want.next_ms = now_ms + min(RETRY_LAST_MS, RETRY_FIRST_MS << min(want.failures - 1, 10))
         self._idle[want.uid] = None
         self._failed.pop(want.uid, None)
@@ -262,10 +285,19 @@ class Fetching:
 class _Round:
     """One `requests`: gathers small files by source."""
 
-    def __init__(self, fetching: Fetching, now_ms: int, sources: Sources) -> None:
+    def __init__(
+        self,
+        fetching: Fetching,
+        now_ms: int,
+        sources: Sources,
+        connected: Callable[[], Sequence[MemberId]],
+        kept: Callable[[bytes], bool],
+    ) -> None:
         self._fetching = fetching
         self._now_ms = now_ms
         self._sources = sources
+        self._connected = connected
+        self._kept = kept
         self._room: dict[MemberId, int] = {}
         self._batches: dict[MemberId, list[Want]] = {}
         self._batch_bytes: dict[MemberId, int] = {}
@@ -273,17 +305,11 @@ class _Round:
 
     def take(self, want: Want) -> bool:
         """False where the quota says that nothing more may be taken."""
-        having = self._sources(want.cn)
-        sources = [peer for peer in having if peer not in want.refused]
-        if not sources and having:
-            # All have refused, and its delay is over. Whoever moved the file while it was asked has it all the same,
-            # and may have nothing more to tell: it is asked anew, ever more seldom.
-            want.refused.clear()
-            sources = list(having)
+        sources = self._to_ask(want)
         if not sources:
             self._fetching.no_source(want, self._now_ms)
             return True
-        peer = max(sources, key=self._room_at)  # of equal ones the first
+        peer = HERE if HERE in sources else max(sources, key=self._room_at)  # of equal ones the first
         if self._room_at(peer) <= 0:
             return True
         if not self._fetching.fits(want):
@@ -298,6 +324,23 @@ class _Round:
         if len(batch) >= BATCH_ITEMS_MAX or self._batch_bytes[peer] >= BATCH_BYTES_MAX:
             self._close(peer)
         return True
+
+    def _to_ask(self, want: Want) -> Sequence[MemberId]:
+        if want.kept is None:
+            want.kept = self._kept(want.digest)
+        having = [HERE] if want.kept else []
+        having += self._sources(want.cn)
+        sources = [peer for peer in having if peer not in want.refused]
+        want.guessed = not sources and want.failures >= GUESS_AFTER
+        if want.guessed:
+            sources = [peer for peer in self._connected() if peer not in having and peer not in want.refused]
+        if not sources:
+            # All have refused, and its delay is over. Whoever moved the file while it was asked has it all the same,
+            # and may have nothing more to tell: it is asked anew, ever more seldom.
+            want.refused.clear()
+            want.guessed = False
+            return having
+        return sources
 
     def end(self) -> list[Fetch]:
         for peer in list(self._batches):

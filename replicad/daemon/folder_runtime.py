@@ -25,6 +25,7 @@ from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
 from replicad.engine.folder import FileHashed, FolderReplica, FolderSettings, Surroundings
 from replicad.engine.folder_status import FolderStatus, Look, count, look
+from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.readers import Readers
 from replicad.engine.scan_read import HashOutcome
@@ -184,7 +185,8 @@ class FolderRuntime:
     def _open_for_others(self, fs: RealFileSystem, readers: Readers) -> None:
         shared, folder = self._shared, self.place.folder
         content = FolderContent(fs, readers)
-        fetcher = Fetcher(folder, fs, shared.content, content.manifest_of, shared.threads)
+        nearby = Nearby(content, shared.content, shared.threads)
+        fetcher = Fetcher(folder, fs, nearby, content.manifest_of, shared.threads)
         self._opened = _Opened(fs, readers, content, fetcher)
         shared.shelf.add(folder, content)
 

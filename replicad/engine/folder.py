@@ -369,7 +369,10 @@ class FolderReplica:
             if done.applied.done or done.idle:
                 out += self.exchange.after_commit(now_ms)
                 out += self.fences.progress(now_ms)
-        out += self.fetching.requests(now_ms, self.exchange.peers_with)
+        exchange, catalog = self.exchange, self.catalog
+        out += self.fetching.requests(
+            now_ms, exchange.peers_with, exchange.connected, lambda d: bool(catalog.kept(d, 1))
+        )
         return out
 
     def _measure_lag(self, steps: Sequence[Step], now_ms: int) -> None:

@@ -1,8 +1,12 @@
-"""A folder's content for its other members, from the files as they lie on this member's disk.
+"""A folder's content for its members, from the files as they lie on this member's disk.
 
 What is asked for is (object, digest). It is served if the catalog says that this content is installed at the object's
 entry, and if the file there still looks as it did then, before and after it was read: else it is gone here, and the
 records will tell the asker of what has become of it. The asker verifies the whole by its digest in any case.
+
+A content that a live record asks for is also served from what was preserved here (ConflictAndDeleted, PreExisting): a
+loser that comes up again may be in nobody's tree any more. The preserved file stays, it is the operator's. `Nearby` is
+how this member's own fetcher gets at it.
 
 Blocking; called in several threads at once.
 """
@@ -11,8 +15,9 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from replicad.core.diff import SMUDGED_NS
 from replicad.core.ids import FolderId, MemberId, Uid
@@ -20,6 +25,7 @@ from replicad.core.manifest import Manifest, decode_whole, page_digest
 from replicad.core.plan import node_path
 from replicad.core.records import FILE
 from replicad.core.view import Node
+from replicad.engine.disposal import store_path
 from replicad.engine.readers import Readers
 from replicad.errors import CatalogError, PeerError
 from replicad.files.fs import FileSystem, Stat
@@ -71,21 +77,20 @@ class FolderContent:
 
     def _read(self, uid: Uid, digest: bytes, offset: int, length: int | None) -> bytes | None:
         """Exactly so many bytes, or a whole small file; None where they are not here (any more)."""
-        found = self._find(uid, digest)
-        if found is None:
-            return None
-        node, path = found
-        size = node.size if length is None else length
-        if length is None and node.size > SMALL_FILE_BYTES_MAX:
-            return None
-        try:
-            with self._under_way(), self._fs.open_read(path) as file:
-                if not _is_still(node, file.stat()):
-                    return None
-                data = file.read_at(offset, size)
-                return data if len(data) == size and _is_still(node, file.stat()) else None
-        except OSError:
-            return None  # gone or unreadable: the folder's own scan lists it with its reason
+        for copy in self._find(uid, digest):
+            size = copy.size if length is None else length
+            if length is None and size > SMALL_FILE_BYTES_MAX:
+                continue
+            try:
+                with self._under_way(), self._fs.open_read(copy.path) as file:
+                    if not copy.is_still(file.stat()):
+                        continue
+                    data = file.read_at(offset, size)
+                    if len(data) == size and copy.is_still(file.stat()):
+                        return data
+            except OSError:
+                continue  # gone or unreadable: the folder's own scan lists it with its reason
+        return None
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -101,30 +106,52 @@ class FolderContent:
                 self._reading -= 1
                 self._idle.notify_all()
 
-    def _find(self, uid: Uid, digest: bytes) -> tuple[Node, bytes] | None:
+    def _find(self, uid: Uid, digest: bytes) -> Sequence[_Installed | _Preserved]:
         """What a snapshot that is not quite new does not show may be there by now: a change is asked for at once."""
         return self._look_up(uid, digest, fresh=False) or self._look_up(uid, digest, fresh=True)
 
-    def _look_up(self, uid: Uid, digest: bytes, *, fresh: bool) -> tuple[Node, bytes] | None:
+    def _look_up(self, uid: Uid, digest: bytes, *, fresh: bool) -> Sequence[_Installed | _Preserved]:
         try:
             with self._readers.reader(fresh=fresh) as reader:
                 state = reader.object(uid)
-                if state is None or state.record.kind != FILE or state.node is None:
-                    return None
-                base, node = state.base_content, reader.node(state.node)
-                if node is None or base is None or base.gone is not None or base.digest != digest:
-                    return None
-                return node, node_path(reader, node.id)
+                if state is None or state.record.kind != FILE:
+                    return []
+                base = state.base_content
+                node = reader.node(state.node) if state.node is not None else None
+                if node is not None and base is not None and base.gone is None and base.digest == digest:
+                    return [_Installed(node_path(reader, node.id), node)]
+                wanted = state.record.content
+                if wanted is None or wanted.gone is not None or wanted.digest != digest:
+                    return []
+                return [_Preserved(store_path(kept.store, kept.stored_name), kept.size) for kept in reader.kept(digest)]
         except CatalogError:
-            return None
+            return []
 
 
-def _is_still(node: Node, stat: Stat) -> bool:
-    """Whether the file is the one that was hashed. One whose times were too fresh to trust then is served all the same:
-    whoever installs it checks the digest of the whole."""
-    if node.ctime_ns not in (SMUDGED_NS, stat.ctime_ns):
-        return False
-    return (stat.kind, stat.inode, stat.size, stat.mtime_ns) == (node.kind, node.inode, node.size, node.mtime_ns)
+class _Installed(NamedTuple):
+    path: bytes
+    node: Node
+
+    @property
+    def size(self) -> int:
+        return self.node.size
+
+    def is_still(self, stat: Stat) -> bool:
+        """Whether the file is the one that was hashed. One whose times were too fresh to trust then is served all the
+        same: whoever installs it checks the digest of the whole."""
+        node = self.node
+        if node.ctime_ns not in (SMUDGED_NS, stat.ctime_ns):
+            return False
+        return (stat.kind, stat.inode, stat.size, stat.mtime_ns) == (node.kind, node.inode, node.size, node.mtime_ns)
+
+
+class _Preserved(NamedTuple):
+    path: bytes
+    size: int
+
+    def is_still(self, stat: Stat) -> bool:
+        """Operators may do with it what they like; whoever installs it checks the digest of the whole."""
+        return (stat.kind, stat.size) == (FILE, self.size)
 
 
 class ContentShelf:

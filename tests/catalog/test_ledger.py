@@ -95,6 +95,17 @@ def test_preserved_files_are_listed_in_pages_and_tallied_by_store(catalog: Catal
     assert catalog.preserved_file(kept[1].preserved_id) is None
 
 
+def test_a_preserved_content_is_found_by_its_digest_in_either_store_the_newest_first(catalog: Catalog) -> None:
+    old, new = preserved(catalog, CONFLICT_AND_DELETED), preserved(catalog, PRE_EXISTING)
+    other = msgspec.structs.replace(preserved(catalog, PRE_EXISTING), digest=b"d" * 32)
+    commit(catalog, *map(AddPreserved, (old, new, other)))
+    assert catalog.kept(bytes(32)) == [new, old]
+    assert catalog.kept(bytes(32), 1) == [new]
+    assert catalog.kept(b"e" * 32) == []
+    commit(catalog, RemovePreserved((other.preserved_id,)))
+    assert catalog.kept(b"d" * 32) == []
+
+
 def test_what_was_lifted_out_comes_when_it_is_due(catalog: Catalog) -> None:
     outs = [Out(catalog.new_id(), b"s%d" % due, b"blob", due) for due in (30, 10, 20)]
     commit(catalog, *map(AddOut, outs))

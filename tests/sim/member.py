@@ -27,6 +27,7 @@ from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
 from replicad.engine.folder import FileHashed, FolderEvent, FolderReplica, FolderSettings, Surroundings
+from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import FolderContent
@@ -144,7 +145,8 @@ class SimMember:
             return
         self.replica = replica
         self._content = FolderContent(self.fs, _Readers(catalog))  # type: ignore[arg-type]
-        self._fetcher = Fetcher(FOLDER, self.fs, _Source(self), self._content.manifest_of, _Inline())
+        nearby = Nearby(self._content, _Source(self), _Inline())
+        self._fetcher = Fetcher(FOLDER, self.fs, nearby, self._content.manifest_of, _Inline())
         self._carry_out(effects)
         self._schedule()
 

@@ -5,8 +5,11 @@ Members are a, b, c, d. A number is a file's content. "Together" means before ei
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
+from replicad.core.fetching import NO_SOURCE
 from replicad.core.messages import BackfillRequest, ContentBackfill, ContentChange, Message
 from replicad.core.records import DIRECTORY
 from replicad.engine import exchange
@@ -21,6 +24,7 @@ from tests.sim.script import (
     cut_off,
     delete,
     disk_tree,
+    files,
     join,
     kept,
     move,
@@ -572,6 +576,80 @@ def test_s40_who_restarts_alone_and_changes_things_goes_on_with_the_same_objects
         assert_tree(group, {"d/f": 20 + turn, "g": 10 + turn, "h": 3})
     assert {record.uid for record in records_of(group["b"].catalog)} == objects
     assert_nothing_kept(group)
+
+
+def test_a_loser_that_comes_up_again_is_brought_back_by_whoever_preserved_it() -> None:
+    """b has not heard of a's `n` when it moves its own away; by then a has preserved its own, and only a has it."""
+    group = a_loser_hidden_on_a()
+    group.heal()
+    assert_tree(group, {"m": 102, "n": 101})
+    assert kept(group["a"]) == [101], "it stays with the operator, too"
+
+
+def test_a_loser_that_comes_up_again_is_had_from_one_that_cannot_install_it() -> None:
+    """a has preserved it, and something that is not replicated stands where it should be. So its status never shows the
+    content, and by the time it can be fetched it is long since a pushed the record."""
+    group = a_loser_hidden_on_a()
+    a, b, c = (group[name] for name in "abc")
+
+    def takes_the_name_as_soon_as_it_is_free() -> None:
+        with suppress(FileExistsError):
+            a.fs.user_fifo(b"n")
+
+    a.racing = takes_the_name_as_soon_as_it_is_free
+    group.network.weather.fetch_loss = 1.0
+    group.network.mend_all()
+    group.run(10_000)
+    cut_off(group, "a")
+    group.run(10_000)
+    group.network.weather.fetch_loss = 0.0
+    group.network.mend_all()
+    group.run(60_000)
+    assert tree(b) == tree(c) == {"m": 102, "n": 101}
+    assert tree(a) == {"m": 102}
+    a.racing = None
+    a.fs.user_unlink(b"n")
+    group.heal()
+    assert_tree(group, {"m": 102, "n": 101})
+
+
+def test_a_loser_that_an_operator_has_thrown_away_is_waited_for() -> None:
+    """It cannot be had, and that is said; the others are not held up, and a new version ends it."""
+    group = a_loser_hidden_on_a()
+    a, b, c = (group[name] for name in "abc")
+    (stored,) = [path for path in files(a, private=True) if path.startswith(b".replicad/ConflictAndDeleted/")]
+    a.fs.user_unlink(stored)
+    group.ledger.took_off(a, b"101")
+    group.network.mend_all()
+    put(c, "x", 1)
+    group.run(120_000)
+    assert tree(a) == tree(b) == tree(c) == {"m": 102, "x": 1}
+    assert {tuple(one.running.blocked()) for one in (b, c)} == {((b"n", NO_SOURCE),)}
+    put(c, "n", 103)
+    group.heal()
+    assert_tree(group, {"m": 102, "n": 103, "x": 1})
+
+
+def a_loser_hidden_on_a() -> Group:
+    """a and b made `n` together; b's won, and was moved to `m` by b, who has heard nothing of a's, 101, as yet."""
+    group = a_group("abc")
+    a, b = group["a"], group["b"]
+    apart(group)
+    put(a, "n", 101)
+    group.run(1_000)
+    put(b, "n", 102)
+    group.run(1_000)
+    pages = (ContentBackfill, ContentChange)
+    group.network.on_message = lambda source, target, message: source is not a or not isinstance(message, pages)
+    group.network.mend_all()
+    group.run(60_000)
+    assert tree(a) == {"n": 102}
+    assert kept(a) == [101]
+    cut_off(group, "a")
+    move(b, "n", "m")
+    group.run(5_000)
+    group.network.on_message = lambda source, target, message: True
+    return group
 
 
 def test_a_directory_that_is_kept_has_one_mode_everywhere() -> None:
