@@ -142,7 +142,12 @@ PATH/.replicad/PreExisting; with --merge, what only PATH has becomes part of the
     join.add_argument("--merge", action="store_true", help="add what only PATH has to the folder")
 
     _command(folder, "list", "folders:list_folders", "list the folders of the group")
-    change = _command(folder, "set", "folders:change", "change a folder's settings in the whole group")
+    more = """\
+staging_quota=SIZE   space for files that are being put together; a larger file passes alone (default 4GiB)
+scan_interval=TIME   how often the whole folder is scanned, for what no event told of; 0: never (default 1h)
+
+They hold at once, on this member alone. KEY=default takes a setting back."""
+    change = _command(folder, "set", "folders:change", "change how this member keeps a folder", more)
     change.add_argument("name", metavar="NAME")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
 

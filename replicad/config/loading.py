@@ -28,13 +28,14 @@ from replicad.config.layers import (
 from replicad.config.schema import FOLDER, REQUIRED
 from replicad.config.settings import (
     ApiSettings,
-    FolderSettings,
+    DeclaredFolder,
     GroupSettings,
     LogSettings,
     MemberSettings,
     Settings,
 )
 from replicad.config.values import read_path
+from replicad.engine.settings import FolderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,20 @@ def _build(home: Path, tables: Mapping[str, Table], folders: Sequence[Table]) ->
         member=MemberSettings(**member),
         api=ApiSettings(**_values(tables["api"])),
         group=GroupSettings(**group) if group else None,
-        folders=tuple(FolderSettings(**_values(folder)) for folder in folders),
+        folders=tuple(_declared(_values(folder)) for folder in folders),
         log=LogSettings(**_values(tables["log"])),
+    )
+
+
+def _declared(values: dict[str, Any]) -> DeclaredFolder:
+    return DeclaredFolder(values["name"], values["path"], folder_settings(values, FolderSettings()))
+
+
+def folder_settings(values: Mapping[str, Any], before: FolderSettings) -> FolderSettings:
+    """`before`, with those of FOLDER_SETTINGS that are among `values`."""
+    return FolderSettings(
+        quota_bytes=values.get("staging_quota", before.quota_bytes),
+        scan_interval_ms=values.get("scan_interval", before.scan_interval_ms // 1000) * 1000,
     )
 
 

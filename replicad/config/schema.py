@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from replicad.config.values import ADDRESS, DIALABLE, NAME, PATH, Kind, choice, list_of
+from replicad.config.values import ADDRESS, DIALABLE, NAME, PATH, Kind, choice, list_of, seconds, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,18 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     FOLDER: {
         "name": Key(NAME, "the folder's name in the group", "needed"),
         "path": Key(PATH, "where it is kept here", "needed"),
+        "staging_quota": Key(
+            size(2**20, 2**60, "4GiB"), "space for files that are being put together; a larger one passes alone", "4GiB"
+        ),
+        "scan_interval": Key(seconds(0, 365 * 86_400, "1h"), "how often the whole folder is scanned; 0: never", "1h"),
     },
     "log": {
         "level": Key(choice("debug", "info", "warning", "error"), "what goes to stderr", "info"),
     },
 }
+
+FOLDER_SETTINGS = ("staging_quota", "scan_interval")
+"""Keys of a folder that can be set where it is not declared, too (`replicad folder set`)."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {"group": ("name", "secret_file"), FOLDER: ("name", "path")}
 """Keys that a section cannot do without, once it is there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from replicad.engine.settings import FolderSettings
 from replicad.net.addresses import Address
 
 PEER_PORT = 7722
@@ -44,11 +45,12 @@ class GroupSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderSettings:
-    """A declared folder that this member keeps."""
+class DeclaredFolder:
+    """A folder that this member keeps since the configuration says so."""
 
     name: str
     path: Path
+    settings: FolderSettings = field(default_factory=FolderSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +63,5 @@ class Settings:
     member: MemberSettings
     api: ApiSettings = field(default_factory=ApiSettings)
     group: GroupSettings | None = None
-    folders: tuple[FolderSettings, ...] = ()
+    folders: tuple[DeclaredFolder, ...] = ()
     log: LogSettings = field(default_factory=LogSettings)

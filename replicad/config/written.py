@@ -15,12 +15,15 @@ import os
 import secrets
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from replicad.config.home import CONFIG_FILE, FOLDERS_FILE
 from replicad.config.settings import DEFAULT_API, DEFAULT_LISTEN
 from replicad.config.values import read_name, read_path
+from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError
 from replicad.net.addresses import Address
 
@@ -38,6 +41,7 @@ class KeptFolder:
     declared: bool = False
     merge: bool = False
     begun: bool = False
+    settings: FolderSettings = field(default_factory=FolderSettings)
 
 
 def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
@@ -102,7 +106,7 @@ def read_kept(home: Path) -> tuple[KeptFolder, ...]:
         kept = [_kept(table) for table in content.get("folder", [])]
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, msgspec.MsgspecError) as error:
         raise OperatorError(f"{path} cannot be used ({error}): put it back from a backup") from error
     return tuple(sorted(kept, key=lambda folder: folder.name))
 
@@ -113,12 +117,17 @@ def write_kept(home: Path, folders: Iterable[KeptFolder]) -> None:
     for folder in sorted(folders, key=lambda folder: folder.name):
         lines += ["", "[[folder]]", f"name = {_quoted(folder.name)}", f"path = {_quoted(str(folder.path))}"]
         lines += [f"{key} = true" for key in ("declared", "merge", "begun") if getattr(folder, key)]
+        set_here, default = msgspec.structs.asdict(folder.settings), FolderSettings()
+        lines += [f"{key} = {value}" for key, value in set_here.items() if value != getattr(default, key)]
     write_durably(home / FOLDERS_FILE, "\n".join([*lines, ""]))
 
 
 def _kept(table: dict[str, object]) -> KeptFolder:
     declared, merge, begun = (table.get(key, False) is True for key in ("declared", "merge", "begun"))
-    return KeptFolder(read_name(table["name"]), read_path(table["path"]), declared, merge, begun)
+    settings = msgspec.convert(
+        {key: table[key] for key in FolderSettings.__struct_fields__ if key in table}, FolderSettings
+    )
+    return KeptFolder(read_name(table["name"]), read_path(table["path"]), declared, merge, begun, settings)
 
 
 def _setting(key: str, value: str, *, given: bool) -> str:

@@ -95,6 +95,11 @@ class Fetching:
         self._changed = False
         """Something has changed since the last `requests`, so what was not possible then may be now."""
 
+    def set_quota(self, quota_bytes: int) -> None:
+        """What is held already stays, though it be more."""
+        self._quota_bytes = quota_bytes
+        self._changed = True
+
     @property
     def used_bytes(self) -> int:
         """Of staging: contents that are whole there or on their way."""

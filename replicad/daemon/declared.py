@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replicad.config.settings import FolderSettings
+from replicad.config.settings import DeclaredFolder
 from replicad.config.written import KeptFolder
 from replicad.core.effects import Effect
 from replicad.core.hierarchy_entries import folder_member_key
@@ -14,7 +14,7 @@ from replicad.ops.keeper import Keeper
 
 
 def kept_as_declared(
-    declared: Sequence[FolderSettings], kept: Sequence[KeptFolder]
+    declared: Sequence[DeclaredFolder], kept: Sequence[KeptFolder]
 ) -> tuple[list[KeptFolder], list[KeptFolder]]:
     """folders.toml as it has to be, and the folders that were declared and are no more: these are detached."""
     before = {one.name: one for one in kept}
@@ -23,7 +23,8 @@ def kept_as_declared(
     out = [one for one in kept if one.declared and one.name not in names]
     for folder in declared:
         old = before.get(folder.name)
-        stay.append(KeptFolder(folder.name, folder.path, declared=True, begun=old is not None and old.begun))
+        begun = old is not None and old.begun
+        stay.append(KeptFolder(folder.name, folder.path, declared=True, begun=begun, settings=folder.settings))
     return stay, out
 
 
@@ -33,7 +34,7 @@ def declare(
     group: GroupId,
     name: str,
     addresses: Sequence[str],
-    folders: Sequence[FolderSettings],
+    folders: Sequence[DeclaredFolder],
     detached: Sequence[KeptFolder],
     now_ms: int,
 ) -> list[Effect]:

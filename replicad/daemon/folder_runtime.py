@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
-from replicad.engine.folder import FileHashed, FolderReplica, FolderSettings, Surroundings
+from replicad.engine.folder import FileHashed, FolderReplica, SettingsChanged, Surroundings
 from replicad.engine.folder_status import FolderStatus, Look, count, look
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.readers import Readers
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import ContentShelf, FolderContent
+from replicad.engine.settings import FolderSettings
 from replicad.errors import FileTrouble, OperatorError
 from replicad.files.fs import FILE, FileSystem
 from replicad.files.hashing import BeingWritten, hash_file
@@ -110,6 +111,12 @@ class FolderRuntime:
 
     def start(self) -> None:
         self.driver.start()
+
+    def set(self, settings: FolderSettings) -> None:
+        """They hold from the folder's next event on."""
+        if settings != self.place.settings:
+            self.place = replace(self.place, settings=settings)
+            self.driver.post(SettingsChanged(settings))
 
     async def stop(self) -> bool:
         """False where the folder's thread did not end in time."""

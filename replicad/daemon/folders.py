@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
@@ -18,7 +18,6 @@ from replicad.core.hierarchy_model import FolderInfo, Reading
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
-from replicad.engine.folder import FolderSettings
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.errors import ReplicadError
@@ -152,11 +151,12 @@ class Folders:
         one.folder = info.folder
         if one.runtime is not None:
             self._router.set_peers(info.folder, frozenset(info.members))
+            one.runtime.set(one.kept.settings)
         elif not one.failed:
             await self._start(one, info)
 
     async def _start(self, one: _Kept, info: FolderInfo) -> None:
-        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), FolderSettings())
+        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), one.kept.settings)
         runtime = FolderRuntime(place, self._shared, self._tasks)
         one.runtime, one.reason = runtime, ""
         runtime.start()
@@ -213,6 +213,6 @@ class Folders:
         return Role.MERGER if kept.merge else Role.JOINER
 
     async def _note_begun(self, one: _Kept) -> None:
-        one.kept = KeptFolder(one.kept.name, one.kept.path, one.kept.declared, one.kept.merge, begun=True)
+        one.kept = replace(one.kept, begun=True)
         kept = [other if other.name != one.kept.name else one.kept for other in read_kept(self._shared.home)]
         await asyncio.to_thread(write_kept, self._shared.home, kept)

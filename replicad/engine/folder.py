@@ -57,6 +57,7 @@ from replicad.engine.phases import (
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import HashOutcome
+from replicad.engine.settings import FolderSettings
 from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
 from replicad.files.fs import FileSystem
@@ -69,14 +70,6 @@ ROOT_CHECK_MS = 2_000
 """How often it is looked whether a root that was lost is there again: two system calls."""
 OUT_STORE = "ConflictAndDeleted"
 RUNNING_META = "engine.running"
-
-
-class FolderSettings(msgspec.Struct, frozen=True):
-    """What a folder takes from the configuration."""
-
-    quota_bytes: int = 4 * 1024**3
-    scan_interval_ms: int = 3_600_000
-    """Of the full scan that is the safety net for what no event told of; 0: never."""
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -100,7 +93,11 @@ class FileHashed(msgspec.Struct, frozen=True):
     outcome: HashOutcome
 
 
-FolderEvent = LinkUp | LinkDown | Received | Fetched | FileHashed | Tick | Change
+class SettingsChanged(msgspec.Struct, frozen=True):
+    settings: FolderSettings
+
+
+FolderEvent = LinkUp | LinkDown | Received | Fetched | FileHashed | SettingsChanged | Tick | Change
 
 
 class FolderReplica:
@@ -213,6 +210,9 @@ class FolderReplica:
                 self._take_fetched(event, now_ms)
             case FileHashed(directory, name, outcome):
                 self.disk.hashed(directory, name, outcome)
+            case SettingsChanged(settings):
+                self.settings = settings
+                self.fetching.set_quota(settings.quota_bytes)
             case Tick():
                 out += self._work(now_ms)
             case Dirty() | Moved() | Overflow() | Marker() | Unwatchable() | RootGone():

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from replicad.config.home import CONFIG_FILE
+from replicad.config.loading import folder_settings
+from replicad.config.schema import FOLDER, FOLDER_SETTINGS, SCHEMA
 from replicad.config.values import read_address, read_dialable, read_name
 from replicad.config.written import KeptFolder, read_kept, write_config, write_kept
 from replicad.core.effects import Effect
 from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import MemberId
 from replicad.core.naming import group_id_from_founder
+from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError, PeerError, UsageError
 from replicad.net.addresses import Address, reachable_at
 from replicad.net.joining import join_by_token
@@ -164,8 +167,18 @@ async def folder_list(office: Office, request: r.FolderList) -> Result:
 
 
 async def folder_set(office: Office, request: r.FolderSet) -> Result:
-    """Settings of the folder as it is kept here."""
-    raise UsageError("there is nothing to set yet")
+    """How this member keeps the folder; `default` as a value takes a setting back."""
+    kept = read_kept(office.home)
+    here = next((folder for folder in kept if folder.name == request.name), None)
+    if here is None:
+        _check_known(request.name, await office.look(lambda keeper: keeper.hierarchy.reading()))
+        raise OperatorError(f"the folder {request.name} is not kept here")
+    if here.declared:
+        raise OperatorError(f"the folder {request.name} is declared: change its [[folder]] in the configuration")
+    changed = replace(here, settings=_settings(request.settings, here.settings))
+    _keep(office, with_folder(kept, changed))
+    await office.kept_changed()
+    return {"name": request.name, "settings": _shown_settings(changed.settings)}
 
 
 async def folder_leave(office: Office, request: r.FolderLeave) -> Result:
@@ -328,6 +341,23 @@ async def _drop(office: Office, folder: KeptFolder, folder_id: bytes | None) -> 
         await office.discard(folder_id)
 
 
+def _settings(given: Mapping[str, str], before: FolderSettings) -> FolderSettings:
+    values: dict[str, object] = {}
+    for key, text in given.items():
+        if key not in FOLDER_SETTINGS:
+            raise UsageError(f"{key}: there is no such setting; there are {', '.join(FOLDER_SETTINGS)}")
+        kind = SCHEMA[FOLDER][key].kind
+        try:
+            values[key] = kind.read_text(SCHEMA[FOLDER][key].unset if text == "default" else text)
+        except ValueError as error:
+            raise UsageError(f"{key}: {error}; give for example {kind.example}") from error
+    return folder_settings(values, before)
+
+
+def _shown_settings(settings: FolderSettings) -> Result:
+    return {"staging_quota_bytes": settings.quota_bytes, "scan_interval_s": settings.scan_interval_ms // 1000}
+
+
 def _folder_row(name: str, reading: Reading, here: KeptFolder | None) -> Result:
     info = reading.folders_by_name.get(name)
     members = sorted(reading.members[member].name for member in info.members) if info is not None else []
@@ -336,7 +366,7 @@ def _folder_row(name: str, reading: Reading, here: KeptFolder | None) -> Result:
         "name": name,
         "path": str(here.path) if here is not None else None,
         "members": members,
-        "settings": dict(info.settings) if info is not None else {},
+        "settings": _shown_settings(here.settings) if here is not None else None,
     }
 
 

@@ -76,6 +76,8 @@ class FolderList(Request, frozen=True):
 
 
 class FolderSet(Request, frozen=True):
+    """`settings`: texts as `folder set` takes them, `default` for one that is to be taken back."""
+
     name: str
     settings: dict[str, str]
 
@@ -134,7 +136,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/folders", FolderList, "The folders of the group."),
     Route("POST", "/v1/folders", FolderCreate, "Make a new folder of the group, kept here."),
     Route("POST", "/v1/folders/{name}/join", FolderJoin, "Keep an existing folder of the group here."),
-    Route("POST", "/v1/folders/{name}/settings", FolderSet, "Change a folder's settings in the whole group."),
+    Route("POST", "/v1/folders/{name}/settings", FolderSet, "Change how this member keeps a folder."),
     Route("POST", "/v1/folders/{name}/leave", FolderLeave, "Stop keeping a folder here."),
     Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),

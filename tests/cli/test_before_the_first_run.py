@@ -55,6 +55,21 @@ def test_folders_are_made_and_listed_before_the_first_run(cli: Cli, tmp_path: Pa
     assert path.is_dir()
 
 
+def test_how_a_folder_is_kept_is_set_and_taken_back(cli: Cli, tmp_path: Path) -> None:
+    cli("init", "--name", "alpha")
+    cli("folder", "create", "docs", str(tmp_path / "docs"))
+
+    def settings() -> dict[str, int]:
+        kept: dict[str, int] = json.loads(cli("folder", "list", "--json")[1])["folders"][0]["settings"]
+        return kept
+
+    assert settings() == {"staging_quota_bytes": 4 * 2**30, "scan_interval_s": 3600}
+    assert cli("folder", "set", "docs", "staging_quota=10GiB", "scan_interval=1d")[:2] == (0, "changed the folder docs")
+    assert settings() == {"staging_quota_bytes": 10 * 2**30, "scan_interval_s": 86_400}
+    assert cli("folder", "set", "docs", "scan_interval=default")[0] == 0
+    assert settings() == {"staging_quota_bytes": 10 * 2**30, "scan_interval_s": 3600}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
@@ -68,6 +83,11 @@ def test_folders_are_made_and_listed_before_the_first_run(cli: Cli, tmp_path: Pa
         (["folder", "join", "nothing", "{base}/x"], 1, "there is no folder nothing in the group; there are: docs"),
         (["folder", "leave", "nothing"], 1, "there is no folder nothing"),
         (["folder", "remove", "nothing"], 1, "there is no folder nothing"),
+        (["folder", "set", "nothing", "staging_quota=1GiB"], 1, "there is no folder nothing"),
+        (["folder", "set", "docs", "staging_quota"], 2, "'staging_quota' is no KEY=VALUE"),
+        (["folder", "set", "docs", "quota=1"], 2, "no such setting; there are staging_quota, scan_interval"),
+        (["folder", "set", "docs", "staging_quota=much"], 2, "staging_quota: 'much' is no size; give for example 4GiB"),
+        (["folder", "set", "docs", "scan_interval=2000d"], 2, "scan_interval: 172800000 s is out of range"),
         (["member", "remove", "nobody"], 1, "there is no member nobody"),
         (["member", "remove", "alpha"], 1, "remove it from another one"),
         (["join", "rj1_xx", "--name", "beta"], 2, "the join token is damaged"),

@@ -49,7 +49,7 @@ def test_home_and_json_may_stand_before_or_after_the_command(command: list[str])
 def test_a_command_that_asks_the_daemon_imports_nothing_heavy() -> None:
     program = "import sys, replicad.cli.show, replicad.cli.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"aiohttp", "sqlalchemy", "alembic", "cryptography", "watchdog", "asyncio", "replicad.engine"}
+    heavy = {"aiohttp", "sqlalchemy", "alembic", "cryptography", "watchdog", "asyncio", "replicad.engine.folder"}
     assert heavy.isdisjoint(loaded)
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from replicad.config.layers import ConfigError
 from replicad.config.loading import Sources, find_home, load
-from replicad.config.settings import DEFAULT_API, DEFAULT_LISTEN, FolderSettings, GroupSettings, Settings
+from replicad.config.settings import DEFAULT_API, DEFAULT_LISTEN, DeclaredFolder, GroupSettings, Settings
 from replicad.config.written import KeptFolder, read_kept, write_config, write_kept
+from replicad.daemon.declared import kept_as_declared
+from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError
 from replicad.net.addresses import Address
 
@@ -64,7 +66,7 @@ def test_the_declared_form_is_read_whole(tmp_path: Path) -> None:
     assert settings.api.token_file == Path("/run/secrets/api")
     seeds = (Address("alpha", 7722), Address("beta", 7722))
     assert settings.group == GroupSettings("demo", Path("/run/secrets/group"), seeds)
-    assert settings.folders == (FolderSettings("docs", Path("/data")),)
+    assert settings.folders == (DeclaredFolder("docs", Path("/data")),)
 
 
 def test_every_setting_can_come_from_the_environment(tmp_path: Path) -> None:
@@ -190,6 +192,19 @@ def test_the_folders_kept_here_are_remembered(tmp_path: Path) -> None:
     write_kept(tmp_path, reversed(folders))
     assert read_kept(tmp_path) == folders
     assert (tmp_path / "folders.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_how_a_folder_is_kept_is_declared_with_it(tmp_path: Path) -> None:
+    text = '[[folder]]\nname = "docs"\npath = "/a"\nstaging_quota = "10GiB"\nscan_interval = 0\n'
+    (docs,) = loaded(tmp_path, text).folders
+    assert docs.settings == FolderSettings(quota_bytes=10 * 2**30, scan_interval_ms=0)
+    (docs,) = loaded(tmp_path, REPLICAD_FOLDER_NAME="docs", REPLICAD_FOLDER_PATH="/a").folders
+    assert docs.settings == FolderSettings()
+    kept, _ = kept_as_declared(loaded(tmp_path, text).folders, ())
+    write_kept(tmp_path, kept)
+    assert [folder.settings for folder in read_kept(tmp_path)] == [
+        FolderSettings(quota_bytes=10 * 2**30, scan_interval_ms=0)
+    ]
 
 
 def test_a_damaged_list_of_folders_is_refused(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def test_the_status_has_every_field_of_the_interface(servers: Servers) -> None:
     assert one.cli("status").startswith("member m0 of group demo")
 
 
+def test_a_folders_settings_hold_at_once_and_after_a_restart(servers: Servers) -> None:
+    one, _ = servers.group(2)
+    one.cli("folder", "set", "docs", "staging_quota=8MiB")
+
+    def shown() -> bool:
+        return bool(one.folder_status()["staging"]["quota_bytes"] == 8 * 2**20)
+
+    until("the quota is the new one", shown)
+    one.stop()
+    one.start()
+    until("it is after a restart", shown)
+
+
 def test_what_is_not_yet_elsewhere_shows_as_backlog_and_only_here(servers: Servers) -> None:
     one, two = servers.group(2)
     two.stop()

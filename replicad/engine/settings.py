@@ -1,0 +1,14 @@
+"""What a folder takes from the configuration; a module of its own, so that reading that imports no engine."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class FolderSettings(msgspec.Struct, frozen=True):
+    """As this member keeps the folder; others may keep it otherwise."""
+
+    quota_bytes: int = 4 * 1024**3
+    """Of staging; a larger file passes alone."""
+    scan_interval_ms: int = 3_600_000
+    """Of the full scan that is the safety net for what no event told of; 0: never."""
