@@ -222,7 +222,9 @@ def _plan_occupied(
     elif occupant.kind == DIRECTORY:
         if node is not None and _is_within(view, node.id, occupant.id):
             return Step(StepKind.LIFT, step.uid, node=node.id)
-        first = _first_children(view, occupant, context)
+        # What is in it may be wanted at this very name, merged with `node`: it would wait for itself.
+        ours = replace(context, visiting=context.visiting.union(step.winners))
+        first = _first_children(view, occupant, ours)
         if first is not None:
             return first
     if node is not None and node.parent != STAGING_NODE:
