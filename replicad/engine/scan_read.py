@@ -51,11 +51,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """Nothing is known yet. `due_ms`: when to look again (None: when the hash comes); `reason`: why it is blocked."""
+    """Nothing is known yet. `due_ms`: when to look again (None: when the hash comes); `reason`: why it is blocked.
+
+    `gone`: nothing is at the path since it was looked at.
+    """
 
     due_ms: int | None = None
     reason: str = ""
     report: Report | None = None
+    gone: bool = False
 
 
 class _Busy(msgspec.Struct):
@@ -121,7 +125,7 @@ class Reader:
             return self._judge(place, path, hash_file(self._fs, path, stat), now_ns // NS_PER_MS, trusted_ms)
         except FileNotFoundError:
             self.forget(place)
-            return NotNow()  # gone since it was looked at: whoever watches tells, or the next scan
+            return NotNow(gone=True)
         except FileTrouble as error:
             return self._troubled(place, error, now_ns)
         except OSError as error:

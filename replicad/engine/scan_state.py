@@ -68,7 +68,7 @@ class ScanState:
     changes: int = 0
     """How often something was entered; an open place that was looked at before the last time may be certain now."""
     opened_at: dict[Place, int] = field(default_factory=dict)
-    """Of each open place: `changes` when it was looked at."""
+    """Of each open place: `changes` when it was looked at; -1: it is to be looked at once more."""
     ending: bool = False
     """The walk through the whole folder is over; what it found is not yet decided."""
 
@@ -106,6 +106,11 @@ class ScanState:
             return
         self.open[place] = Why(why.by_scan and (held is None or held.by_scan))
         self.opened_at[place] = self.changes
+
+    def look_once_more(self, place: Place) -> None:
+        """At an open place, before anything is decided about it: it may be back."""
+        if place in self.opened_at:
+            self.opened_at[place] = -1
 
     def close(self, place: Place) -> Why | None:
         """No longer open; why it was."""

@@ -125,8 +125,8 @@ class Step:
             self._reader.forget(place)
             return
         path = join(node_path(self.draft, directory), name)
+        moves = Moves(self.draft, self.fs, self.mount, final=False)
         try:
-            moves = Moves(self.draft, self.fs, self.mount, final=False)
             there, stat = moves.look(place)
             if not there:
                 moves.look_at_directory(directory)
@@ -134,7 +134,7 @@ class Step:
                 return
             self._see(place, path, stat, why, moves)
         except FileNotFoundError:
-            return  # gone between two looks: whoever watches tells, or the next scan
+            self._lost_sight(place, why, moves)
         except OSError as error:
             self.trouble(place, path, trouble(path, error).reason, why)
 
@@ -176,7 +176,7 @@ class Step:
             if self.draft.node_at(*place) is not None:
                 self._enter_directory(path, why)
         else:
-            found = self._read(place, path, stat, why)
+            found = self._read(place, path, stat, why, moves)
             if found is not None:
                 fresh = found.trusted_ms is not None
                 new = Appeared(self.draft.new_node_id(), *place, stat, found.digest, found.value, fresh)
@@ -196,11 +196,11 @@ class Step:
             if origin is not None or not sure:
                 self._leave_open(place, why, moves)
                 return
-        found = self._read(place, path, stat, why)
+        found = self._read(place, path, stat, why, moves)
         if found is not None:
             self.take([Edited(node.id, stat, found.digest, found.value, found.trusted_ms is not None)], why)
 
-    def _read(self, place: Place, path: bytes, stat: Stat, why: Why) -> Read | None:
+    def _read(self, place: Place, path: bytes, stat: Stat, why: Why, moves: Moves) -> Read | None:
         found = self._reader.read(place, path, stat, self._now_ns, self.looked.effects)
         if isinstance(found, Read):
             self._read_bytes += stat.size
@@ -209,6 +209,8 @@ class Step:
             if found.hashed is not None and found.hashed.manifest is not None:
                 self.looked.hashed.append(found.hashed)
             return found
+        if found.gone:
+            self._lost_sight(place, why, moves)
         if found.due_ms is not None:
             self.state.delay(place, found.due_ms, Why(why.by_scan), owed=not found.reason)
         if found.reason:
@@ -221,6 +223,13 @@ class Step:
         """All that is in it must be looked at, unless a walk is about to do so."""
         if not why.in_walk:
             self.state.walk(path, full=why.by_scan)
+
+    def _lost_sight(self, place: Place, why: Why, moves: Moves) -> None:
+        """It went between two looks, or with its directory: of that it is told where it went, and not of what is in it,
+        so whatever a hint said of the entry would be forgotten."""
+        moves.look_at_directory(place[0])
+        self._leave_open(place, why, moves)
+        self.state.look_once_more(place)
 
     def _leave_open(self, place: Place, why: Why, moves: Moves) -> None:
         """And look at the other side of what may be a move, though nothing has told of it."""

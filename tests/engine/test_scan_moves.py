@@ -459,3 +459,28 @@ def test_a_file_is_looked_for_in_its_directory_though_that_is_swapped_at_that_ve
     world.run()
     assert world.tree() == world.disk()
     assert world.disk()[b"k/new"]
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["moved", "moved and moved back"])
+def test_a_file_that_is_read_at_the_moment_in_which_its_directory_is_moved_is_read_there(back: bool) -> None:
+    """The watch tells of the directory alone; what a hint said of the file would be forgotten."""
+    world = with_tree()
+    world.run()
+
+    def move(method: str, paths: tuple[bytes, ...]) -> None:
+        if (method, paths) == ("open_read", (b"d/x",)):
+            world.fs.before_read = None
+            world.fs.user_rename(b"d", b"k")
+            if back:
+                world.fs.before_read = move_back
+
+    def move_back(method: str, paths: tuple[bytes, ...]) -> None:
+        if paths != (b"d/x",):
+            world.fs.before_read = None
+            world.fs.user_rename(b"k", b"d")
+
+    world.write(b"d/x", b"written to just before")
+    world.fs.before_read = move
+    world.run()
+    assert world.tree() == world.disk()
+    assert (b"d/x" if back else b"k/x") in world.disk()

@@ -67,7 +67,10 @@ class Ledger:
         """The same, of copies that the member's replica had looked at by then: they may never come back."""
         self.affirmed: set[bytes] = set()
         """Contents of files of which a user changed mode or mtime: that is a version of its own, with the same bytes,
-        and may win against whoever took them off."""
+        and may win against whoever took them off. And of those that count as copies: of a file that was renamed, and
+        whose name a new file took before anybody looked, nobody can tell whether it is a backup."""
+        self.left: dict[tuple[str, bytes], bytes] = {}
+        """By member and path: the content of the file that a rename last took away from there."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.texts: dict[bytes, bytes] = {}
@@ -94,6 +97,9 @@ class Ledger:
         self.destroyed[digest] = member.name
         if digest in self.disk(member).seen:
             self.condemned[digest] = member.name
+
+    def has_seen(self, member: SimMember, data: bytes) -> bool:
+        return blake3(data).digest() in self.disk(member).seen
 
     def show(self, digest: bytes) -> str:
         return repr(self.texts.get(digest, digest))

@@ -652,6 +652,22 @@ def a_loser_hidden_on_a() -> Group:
     return group
 
 
+def test_a_backup_that_an_editor_leaves_is_not_what_others_delete() -> None:
+    """A file is renamed and its name is taken by a new one before anybody looks: the object stays at its name, and what
+    was renamed is a copy. Whoever deletes the object elsewhere has not seen that."""
+    group = a_group("ab", {"f": 101})
+    a, b = group["a"], group["b"]
+    apart(group)
+    b.stop()
+    move(b, "f", "backup")
+    put(b, "f", 102)
+    delete(a, "f")
+    group.run(1_000)
+    b.start()
+    group.heal()
+    assert_tree(group, {"f": 102, "backup": 101})
+
+
 def test_a_directory_that_is_kept_has_one_mode_everywhere() -> None:
     """(I1) It is gone by its own record, which says nothing of a mode unless who deleted it wrote it down."""
     group = a_group("abc", {"d/x": 1})

@@ -35,6 +35,7 @@ class User:
     def write(self, path: bytes, data: bytes) -> None:
         """In place: makes the file, or empties it and writes it anew."""
         self._took_off(path)
+        self._arrives(path, data)
         self._fs.user_write(path, data)
         self._ledger.wrote(data)
 
@@ -48,6 +49,7 @@ class User:
     def save(self, path: bytes, data: bytes) -> None:
         """As an editor: a temporary file, renamed over."""
         self._took_off(path)
+        self._arrives(path, data)
         self._fs.user_save(path, data)
         self._ledger.wrote(data)
 
@@ -67,12 +69,23 @@ class User:
 
     def rename(self, source: bytes, target: bytes) -> None:
         """rename(2): over what is there."""
-        if source != target and self._is_file(source):
+        moving = self._data(source) if source != target and self._is_file(source) else None
+        if moving is not None:
             self._took_off(target)
         self._fs.user_rename(source, target)
+        if moving is not None:
+            self._ledger.left[self._member.name, source] = moving
+            self._arrives(target, moving)
 
     def exchange(self, one: bytes, other: bytes) -> None:
+        datas = [self._data(path) if self._is_file(path) else None for path in (one, other)]
         self._fs.user_exchange(one, other)
+        for path, leaving in zip((one, other), datas, strict=True):
+            if leaving is not None:
+                self._ledger.left[self._member.name, path] = leaving
+        for path, coming in zip((other, one), datas, strict=True):
+            if coming is not None:
+                self._arrives(path, coming)
 
     def delete(self, path: bytes) -> None:
         self._took_off(path)
@@ -97,6 +110,14 @@ class User:
     def _affirms(self, path: bytes) -> None:
         if self._is_file(path):
             self._ledger.affirms(self._data(path))
+
+    def _arrives(self, path: bytes, data: bytes) -> None:
+        """A file with `data` takes a name. Where another file left it by a rename, and this one is new to the replica,
+        the disk shows what an editor does that keeps a backup: the object stays at its name, edited, and what left is
+        another one, a copy (engine.scan_moves)."""
+        left = self._ledger.left.pop((self._member.name, path), None)
+        if left is not None and not self._ledger.has_seen(self._member, data):
+            self._ledger.affirms(left)
 
     def _took_off(self, path: bytes) -> None:
         """What is at `path`, if it is a file, is about to be overwritten or deleted."""
