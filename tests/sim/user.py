@@ -69,7 +69,7 @@ class User:
 
     def rename(self, source: bytes, target: bytes) -> None:
         """rename(2): over what is there."""
-        moving = self._data(source) if source != target and self._is_file(source) else None
+        moving = self._peek(source) if source != target else None
         if moving is not None:
             self._took_off(target)
         self._fs.user_rename(source, target)
@@ -78,7 +78,7 @@ class User:
             self._arrives(target, moving)
 
     def exchange(self, one: bytes, other: bytes) -> None:
-        datas = [self._data(path) if self._is_file(path) else None for path in (one, other)]
+        datas = [self._peek(path) for path in (one, other)]
         self._fs.user_exchange(one, other)
         for path, leaving in zip((one, other), datas, strict=True):
             if leaving is not None:
@@ -106,6 +106,14 @@ class User:
     def _data(self, path: bytes) -> bytes:
         with self._fs.user_open(path) as file:
             return file.read_at(0, 1 << 30)
+
+    def _peek(self, path: bytes) -> bytes | None:
+        """Of a file; nobody is told of it."""
+        parent, name = split(path)
+        if not self._is_file(path):
+            return None
+        node = self._fs.tree.find(self._fs.tree.directory(parent), name)
+        return bytes(node.data) if node is not None else None
 
     def _affirms(self, path: bytes) -> None:
         if self._is_file(path):
