@@ -60,13 +60,16 @@ class LocalSide:
         self.scanner = scanner
         self._generation = 0
         self._through = 0
+        self._oldest_known = False
         self._unwatchable: dict[bytes, str] = {}
         self._fence_watched = False
         self._polled_ms = 0
         self._marker = b""
         self._marker_ms = 0
+        self._marker_turn = 0
         self._markers = 0
-        self._resolve = False
+        self._told = 0
+        """The turn up to which the watch has told everything; 0: it has not been asked since the last decisions."""
         self.overflowed = False
 
     # -- what the fence asks (engine.looking.Disk)
@@ -83,11 +86,14 @@ class LocalSide:
         return self._generation
 
     def scanned_through(self) -> int:
+        if self._through < self._generation and not self._oldest_known:
+            self._oldest_known = True  # until the next event: it costs a look at all that waits
+            oldest = self.scanner.oldest()
+            self._through = max(self._through, self._generation if oldest is None else oldest - 1)
         return self._through
 
     def look_everywhere(self) -> None:
-        self._generation += 1
-        self.scanner.scan()
+        self.scanner.scan(since=self._next_generation())
 
     def unread(self) -> Sequence[tuple[bytes, str]]:
         return [(path, why) for path, why in self.scanner.blocked() if why not in (OTHER_KIND, OTHER_MOUNT)]
@@ -103,7 +109,7 @@ class LocalSide:
     def open(self) -> None:
         """Watch the fence, and look at everything: at the start, and when the watch begins anew."""
         self._unwatchable.clear()
-        self._marker = b""
+        self._marker, self._told = b"", 0
         self._fence_watched = self._watch.watch_fence()
         self.look_everywhere()
 
@@ -111,8 +117,7 @@ class LocalSide:
         """A change that the watch reports, but a fence's marker, which is the caller's."""
         match change:
             case Dirty(directory, name, inode):
-                self._generation += 1
-                self.scanner.hint(directory, name, inode)
+                self.scanner.hint(directory, name, inode, since=self._next_generation())
             case Moved(old, new):
                 self.scanner.moved(old, new)
             case Overflow():
@@ -124,27 +129,32 @@ class LocalSide:
                     self._unwatchable[path] = reason
                 return [Report(0, f"not watched, and looked at every {POLL_INTERVAL_MS // 1000} s: {reason}", path)]
             case RootGone(reason):
-                self._generation += 1
+                self._next_generation()
                 return [Report(0, f"the folder's root is gone: {reason}")]
             case Marker(name) if name == self._marker:
                 self._marker = b""
                 self._remove_marker(name)
-                self._resolve = self.scanner.idle
+                self._told = self._marker_turn
         return []
 
     def hint_paths(self, paths: Sequence[bytes]) -> None:
         """The applier met something that it did not expect there."""
         for path in paths:
-            self._generation += 1
-            self.scanner.hint_path(path)
+            self.scanner.hint_path(path, since=self._next_generation())
+
+    def _next_generation(self) -> int:
+        self._generation += 1
+        self._oldest_known = False
+        return self._generation
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
+        self._oldest_known = False
         self.scanner.hashed(directory, name, outcome)
 
     # -- work
 
     def next_due_ms(self, now_ms: int) -> int | None:
-        if not self.scanner.idle or self._resolve or (self.scanner.unresolved and not self._marker):
+        if not self.scanner.idle or (self.scanner.unresolved and (self._told or not self._marker)):
             return now_ms
         due = [at for at in (self.scanner.next_due_ms(),) if at is not None]
         if self._marker:
@@ -160,16 +170,15 @@ class LocalSide:
             self.look_everywhere()
         due_ms = self.scanner.next_due_ms()
         effects: list[Effect] = []
-        resolve, self._resolve = self._resolve, False  # a marker counts for what was open when it was made
+        self._oldest_known = False
         if not self.scanner.idle or (due_ms is not None and due_ms <= now_ms):
-            resolve = False
             draft = Draft(self._catalog)
             effects = self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS))
-        if self.scanner.idle and self.scanner.unresolved and (resolve or not self._pass_marker(now_ms)):
-            draft = Draft(self._catalog)
-            effects += self._store(draft, self.scanner.resolve(draft, now_ms * NS_PER_MS))
-        if self.scanner.at_rest:
-            self._through = self._generation
+        if self.scanner.idle:
+            told, self._told = self._told, 0  # a marker counts once, and for what was open when it was made
+            if self.scanner.unresolved and (told or not self._pass_marker(now_ms)):
+                draft = Draft(self._catalog)
+                effects += self._store(draft, self.scanner.resolve(draft, now_ms * NS_PER_MS, told or None))
         return effects
 
     def _store(self, draft: Draft, looked: Looked) -> list[Effect]:
@@ -199,7 +208,7 @@ class LocalSide:
             return self._pass_marker(now_ms)
         except OSError:
             return False  # no space for an empty file, or the directory is gone: what is missing is taken as such
-        self._marker, self._marker_ms = name, now_ms
+        self._marker, self._marker_ms, self._marker_turn = name, now_ms, self.scanner.ask_watch()
         return True
 
     def _remove_marker(self, name: bytes) -> None:

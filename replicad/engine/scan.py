@@ -26,7 +26,7 @@ from replicad.core.diff import PRIVATE
 from replicad.core.draft import Draft
 from replicad.engine.scan_read import HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
-from replicad.engine.scan_state import ScanState, Why
+from replicad.engine.scan_state import Hint, ScanState, Why
 from replicad.engine.scan_step import Looked, Step
 from replicad.files.changes import Watch
 from replicad.files.fs import FileSystem
@@ -60,12 +60,20 @@ class Scanner:
     def unresolved(self) -> bool:
         """Something is open that can be decided once the watch has told everything up to now."""
         state = self._state
-        return bool(state.doomed or state.lost or any(state.ripe(why) for why in state.open.values()))
+        return bool(state.doomed or state.lost or any(state.ripe(place, state.turn + 1) for place in state.open))
 
     @property
     def at_rest(self) -> bool:
         """All that was hinted at has been looked at, read and decided, but for what is blocked."""
         return self.idle and not self.unresolved and not self._reader.hashing and not self._reader.unsettled
+
+    def oldest(self) -> int | None:
+        """The lowest generation of what is not looked at, read and decided yet; None where all is, as in `at_rest`.
+
+        What is blocked does not count, nor what is only looked at once more.
+        """
+        found = (self._state.oldest(), self._reader.oldest())
+        return min((since for since in found if since is not None), default=None)
 
     @property
     def scanning(self) -> bool:
@@ -92,35 +100,42 @@ class Scanner:
         """The times at which something was to be looked at again lie too far ahead."""
         self._state.wake_all()
 
-    def hint(self, directory: bytes, name: bytes, inode: int = 0) -> None:
-        """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known."""
+    def hint(self, directory: bytes, name: bytes, inode: int = 0, *, since: int = 0) -> None:
+        """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known. `since`: the
+        hint's generation, which never falls."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, inode)
+            self._state.add_hint(directory, name, Hint(inode, since))
 
-    def hint_path(self, path: bytes) -> None:
+    def hint_path(self, path: bytes, *, since: int = 0) -> None:
         """As `hint`, for the path of an entry."""
         if path:
-            self.hint(*split(path))
+            self.hint(*split(path), since=since)
+
+    def ask_watch(self) -> int:
+        """The watch is being asked whether it has told everything; the turn, for `resolve` once it has."""
+        self._state.turn += 1
+        return self._state.turn
 
     def moved(self, old: bytes, new: bytes) -> None:
         """The watch has told that a directory was moved: what it told under its old path is to be found there."""
-        for waiting in (self._state.hints, self._state.lost):
-            for (directory, name), inode in list(waiting.items()):
-                if directory == old or directory.startswith(old + b"/"):
-                    self.hint(new + directory[len(old) :], name, inode)
+        lost = {entry: hint for entry, (hint, _) in self._state.lost.items()}
+        for (directory, name), hint in [*self._state.hints.items(), *lost.items()]:
+            if directory == old or directory.startswith(old + b"/"):
+                self.hint(new + directory[len(old) :], name, hint.inode, since=hint.since)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         """The answer to a `HashFile`."""
-        for place in self._reader.take_hash(join(directory, name), outcome):
-            self._state.add(place, Why(by_scan=False))
-        self.hint(directory, name)
+        since, freed = self._reader.take_hash(join(directory, name), outcome)
+        for place, waiting_since in freed:
+            self._state.add(place, Why(by_scan=False, since=waiting_since))
+        self.hint(directory, name, since=since if since is not None else self._state.generation)
 
-    def scan(self, path: bytes = b"") -> None:
+    def scan(self, path: bytes = b"", *, since: int = 0) -> None:
         """Look at a directory and all beneath it; the whole folder by default. Begins anew where one is running."""
         if path:
-            self._state.walk(path, full=True)
+            self._state.walk(path, full=True, since=since)
         else:
-            self._state.again = True
+            self._state.scan_again(since)
 
     # Looking.
 
@@ -130,13 +145,20 @@ class Scanner:
             self._state.begin_scan()
         return self._guarded(draft, now_ns, Step.run)
 
-    def resolve(self, draft: Draft, now_ns: int) -> Looked:
-        """Decide what is open. To be called when `idle`, and the watch has told all that it knew when that began.
+    def resolve(self, draft: Draft, now_ns: int, told: int | None = None) -> Looked:
+        """Decide what is open. To be called when `idle`, and the watch has told all that it knew at the turn `told`
+        (None: now); what was left open since then waits for the next.
 
         It may leave more to look at, and more to decide: large deletions go in pieces.
         """
-        self._state.lost.clear()
-        return self._guarded(draft, now_ns, lambda step: Resolver(step).run())
+        asked = self._state.turn
+        turn = told if told is not None else asked + 1
+        self._state.told(turn)
+        self._state.turn = turn - 1  # what is found open on the way belongs to what is being decided
+        try:
+            return self._guarded(draft, now_ns, lambda step: Resolver(step, turn).run())
+        finally:
+            self._state.turn = asked
 
     def _guarded(self, draft: Draft, now_ns: int, work: Callable[[Step], None]) -> Looked:
         """Only where the root is the folder's, before and after."""

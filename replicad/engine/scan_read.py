@@ -65,18 +65,20 @@ class NotNow:
 class _Busy(msgspec.Struct):
     tries: int
     tried_ms: int
+    since: int
 
 
 class Reader:
-    """Reads for one scanner. Holds what is in hashing, and which files were found being written."""
+    """Reads for one scanner. Holds what is in hashing, and which files were found being written; of each the generation
+    (engine.scan_state)."""
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._hashing: dict[bytes, Stat] = {}
+        self._hashing: dict[bytes, int] = {}
         self._hashed: dict[bytes, HashOutcome] = {}
-        self._to_hash: dict[Place, None] = {}
+        self._to_hash: dict[Place, int] = {}
         self._busy: dict[Place, _Busy] = {}
-        self._fresh: set[Place] = set()
+        self._fresh: dict[Place, int] = {}
         """Large files that are read once their times can be trusted."""
 
     @property
@@ -89,17 +91,25 @@ class Reader:
         """Whether a file is being written that has not been reported as blocked yet, or is to be read in a moment."""
         return bool(self._fresh) or any(busy.tries < BUSY_REPORTED_AT for busy in self._busy.values())
 
-    def take_hash(self, path: bytes, outcome: HashOutcome) -> list[Place]:
-        """The answer to a `HashFile`; its path must be looked at again, and so must the places returned."""
-        if self._hashing.pop(path, None) is not None:
+    def oldest(self) -> int | None:
+        """The lowest generation of what is still to be read: what makes it `hashing` or `unsettled`."""
+        busy = (one.since for one in self._busy.values() if one.tries < BUSY_REPORTED_AT)
+        waiting = (self._hashing, self._to_hash, self._fresh)
+        return min([*busy, *(since for one in waiting for since in one.values())], default=None)
+
+    def take_hash(self, path: bytes, outcome: HashOutcome) -> tuple[int | None, list[tuple[Place, int]]]:
+        """The answer to a `HashFile`; its path must be looked at again (its generation, None where nobody had asked),
+        and so must the places returned."""
+        since = self._hashing.pop(path, None)
+        if since is not None:
             if len(self._hashed) >= HASHING_MAX:
                 self._hashed.clear()  # of files that were moved or removed meanwhile: hashed anew if they turn up
             self._hashed[path] = outcome
         free = max(HASHING_MAX - len(self._hashing), 0)
-        freed = list(self._to_hash)[:free]
-        for place in freed:
+        freed = list(self._to_hash.items())[:free]
+        for place, _ in freed:
             del self._to_hash[place]
-        return freed
+        return since, freed
 
     def may_try(self, place: Place, now_ms: int) -> int | None:
         """For a file that was being written and of which there is news: when to look, None for at once."""
@@ -110,19 +120,21 @@ class Reader:
     def forget(self, place: Place) -> None:
         """There is nothing to be read here (any more)."""
         self._busy.pop(place, None)
-        self._fresh.discard(place)
+        self._fresh.pop(place, None)
 
-    def read(self, place: Place, path: bytes, stat: Stat, now_ns: int, effects: list[Effect]) -> Read | NotNow:
-        """What is there now, which looked like `stat`."""
-        self._fresh.discard(place)
+    def read(
+        self, place: Place, path: bytes, stat: Stat, now_ns: int, since: int, effects: list[Effect]
+    ) -> Read | NotNow:
+        """What is there now, which looked like `stat`. `since`: the generation of what asks for it."""
+        since = min(since, self._fresh.pop(place, since))
         trusted_ns = trusted_from(stat, now_ns)
         trusted_ms = -(-trusted_ns // NS_PER_MS) if trusted_ns > now_ns else None
         try:
             if stat.kind == SYMLINK:
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
             if stat.size > LARGE_BYTES:
-                return self._read_large(place, path, stat, now_ns // NS_PER_MS, trusted_ms, effects)
-            return self._judge(place, path, hash_file(self._fs, path, stat), now_ns // NS_PER_MS, trusted_ms)
+                return self._read_large(place, path, stat, now_ns // NS_PER_MS, trusted_ms, since, effects)
+            return self._judge(place, path, hash_file(self._fs, path, stat), now_ns // NS_PER_MS, trusted_ms, since)
         except FileNotFoundError:
             self.forget(place)
             return NotNow(gone=True)
@@ -132,36 +144,44 @@ class Reader:
             return self._troubled(place, trouble(path, error), now_ns)
 
     def _read_large(
-        self, place: Place, path: bytes, stat: Stat, now_ms: int, trusted_ms: int | None, effects: list[Effect]
+        self,
+        place: Place,
+        path: bytes,
+        stat: Stat,
+        now_ms: int,
+        trusted_ms: int | None,
+        since: int,
+        effects: list[Effect],
     ) -> Read | NotNow:
         outcome = self._hashed.pop(path, None)
         if isinstance(outcome, FileTrouble):
             raise outcome
         if isinstance(outcome, Hashed) and _same(outcome.stat, stat):
-            return self._judge(place, path, outcome, now_ms, None)
+            return self._judge(place, path, outcome, now_ms, None, since)
         if outcome is not None:
-            return self._judge(place, path, BeingWritten(path), now_ms, None)
+            return self._judge(place, path, BeingWritten(path), now_ms, None, since)
         if path in self._hashing:
+            self._hashing[path] = min(self._hashing[path], since)
             return NotNow()
         if trusted_ms is not None:
-            self._fresh.add(place)
+            self._fresh[place] = since
             return NotNow(trusted_ms)
         if len(self._hashing) >= HASHING_MAX:
-            self._to_hash[place] = None
+            self._to_hash[place] = min(self._to_hash.get(place, since), since)
             return NotNow()
-        self._hashing[path] = stat
+        self._hashing[path] = since
         effects.append(HashFile(*split(path)))
         return NotNow()
 
     def _judge(
-        self, place: Place, path: bytes, outcome: Hashed | BeingWritten, now_ms: int, trusted_ms: int | None
+        self, place: Place, path: bytes, outcome: Hashed | BeingWritten, now_ms: int, trusted_ms: int | None, since: int
     ) -> Read | NotNow:
         if isinstance(outcome, Hashed):
             self.forget(place)
             return Read(outcome.digest, hashed=outcome, trusted_ms=trusted_ms)
         busy = self._busy.get(place)
         tries = busy.tries + 1 if busy is not None else 1
-        self._busy[place] = _Busy(tries, now_ms)
+        self._busy[place] = _Busy(tries, now_ms, since if busy is None else min(since, busy.since))
         due_ms = now_ms + min(BUSY_LAST_MS, BUSY_FIRST_MS << min(tries - 1, 10))
         if tries < BUSY_REPORTED_AT:
             return NotNow(due_ms)

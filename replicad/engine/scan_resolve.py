@@ -58,7 +58,9 @@ class _Claim(msgspec.Struct, frozen=True):
 class Resolver:
     """One call of `Scanner.resolve`."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, told: int) -> None:
+        """`told`: the turn up to which the watch has told everything."""
+        self._told = told
         self._step = step
         self._state = step.state
         self._draft = step.draft
@@ -66,13 +68,13 @@ class Resolver:
 
     def run(self) -> None:
         if self._state.doomed:
-            self._go_on(self._state.doomed.popleft())
+            self._go_on(*self._state.doomed.popleft())
             return
         found = self._survey()
         claims = self._claims(found)
         if self._move(claims):
             self._progress()
-        elif outdated := [(p, why) for p, why in self._ripe() if self._state.opened_at[p] < self._state.changes]:
+        elif outdated := [(p, why) for p, why in self._ripe() if self._state.open[p].changes < self._state.changes]:
             self._look_again(outdated)  # something was entered since: it may be certain by now
         elif self._move_over(found, claims) or self._replace(found) or self._remove(found):
             self._progress()
@@ -89,7 +91,7 @@ class Resolver:
             self._state.add(place, why)
 
     def _ripe(self) -> list[tuple[Place, Why]]:
-        return [(place, why) for place, why in self._state.open.items() if self._state.ripe(why)]
+        return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(place, self._told)]
 
     def _survey(self) -> list[_Open]:
         """Look again: much may have happened. What cannot be seen says nothing."""
@@ -225,7 +227,7 @@ class Resolver:
     def _replace_one(self, one: _Open, node: Node, stat: Stat) -> None:
         changes = self._wrapped(one, stat, node, self._moves.search(one.path, node))
         self._step.take(changes or [Edited(node.id, stat)], one.why)
-        self._state.walk(one.path, full=one.why.by_scan)
+        self._state.walk(one.path, full=one.why.by_scan, since=one.why.since)
 
     def _wrapped(self, one: _Open, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
         """The new directory, what is in it on the way down (new, or moved there as well), and the old entry as their
@@ -262,19 +264,19 @@ class Resolver:
                 return True
             piece = self._piece(one.node, set())
             if piece is not None:
-                self._state.doomed.append(one.node.id)
+                self._state.doomed.append((one.node.id, one.why.since))
                 room = 0
             else:
                 self._step.take([Vanished(one.node.id)], one.why)
                 room -= 1
         return room < PIECE_NODES
 
-    def _go_on(self, top: NodeId) -> None:
+    def _go_on(self, top: NodeId, since: int) -> None:
         """The next piece of a large directory, if it is still gone."""
         node = self._draft.node(top)
         if node is None:
             return
-        self._state.add((node.parent, node.name), Why(by_scan=False))
+        self._state.add((node.parent, node.name), Why(by_scan=False, since=since))
         try:
             there, stat = self._moves.look((node.parent, node.name))
         except OSError:
@@ -286,7 +288,7 @@ class Resolver:
             self._step.take([Vanished(top)], Why(by_scan=False))
         else:
             self._vanish(piece, node)
-            self._state.doomed.appendleft(top)
+            self._state.doomed.appendleft((top, since))
 
     def _vanish(self, piece: list[NodeId], top: Node) -> None:
         self._step.take([Vanished(node, top.id) for node in piece], Why(by_scan=False))

@@ -1,5 +1,9 @@
 """What a scan has still to look at or to decide, and what it found blocked. Bounded; in memory alone: after a crash the
-scan at the start finds all of it again."""
+scan at the start finds all of it again.
+
+Whatever waits here bears a *generation*: that of the hint, or of the order to scan, that it follows from. So it can be
+told up to which hint everything was looked at and decided, also while new hints never end (`oldest`).
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,26 @@ class Why(NamedTuple):
     """Found by a scan, not seen as it happened: stamped by the times of the file, decided at the scan's end."""
     in_walk: bool = False
     """A walk has listed it; what is beneath it is on the walk's way."""
+    since: int = 0
+    """The generation."""
+
+    def and_also(self, other: Why) -> Why:
+        """Both are reasons. Who saw it happen knows more of when than a scan; who must walk, walks."""
+        return Why(self.by_scan and other.by_scan, self.in_walk and other.in_walk, min(self.since, other.since))
+
+
+class Hint(NamedTuple):
+    inode: int
+    """The directory's, where it was told; else 0."""
+    since: int
+
+
+class Open(NamedTuple):
+    why: Why
+    changes: int
+    """`ScanState.changes` when it was looked at; -1: it is to be looked at once more."""
+    turn: int
+    """`ScanState.turn` when it was."""
 
 
 @dataclass
@@ -37,6 +61,7 @@ class Walk:
 
     path: bytes
     full: bool
+    since: int
     listings: Generator[Listing, None, None] | None = None
 
 
@@ -44,31 +69,36 @@ class Walk:
 class ScanState:
     places: dict[Place, Why] = field(default_factory=dict)
     """To be looked at, in this order."""
-    open: dict[Place, Why] = field(default_factory=dict)
+    open: dict[Place, Open] = field(default_factory=dict)
     """Looked at, and not to be decided before everything has been."""
-    doomed: deque[NodeId] = field(default_factory=deque)
-    """Directories that are gone, too large to be entered as gone in one go."""
+    doomed: deque[tuple[NodeId, int]] = field(default_factory=deque)
+    """Directories that are gone, too large to be entered as gone in one go; the generation."""
     due: dict[Place, tuple[int, Why]] = field(default_factory=dict)
     """To be looked at again, from a time on."""
     first_due_ms: int | None = None
     """Not after the first of them."""
-    hints: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
-    """(directory, name), with the directory's inode where that was told."""
-    lost: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
-    """Hints whose directory was not there: it was moved, of which the watch is about to tell, or removed."""
+    hints: dict[tuple[bytes, bytes], Hint] = field(default_factory=dict)
+    """By (directory, name)."""
+    lost: dict[tuple[bytes, bytes], tuple[Hint, int]] = field(default_factory=dict)
+    """Hints whose directory was not there: it was moved, of which the watch is about to tell, or removed; the turn."""
     walks: dict[tuple[bytes, bool], Walk] = field(default_factory=dict)
-    missed: dict[bytes, bool] = field(default_factory=dict)
-    """Directories that a walk came to before it was decided what they are; to be walked when it is (True: by a scan).
-    Uppermost ones only."""
+    missed: dict[bytes, tuple[bool, int]] = field(default_factory=dict)
+    """Directories that a walk came to before it was decided what they are; to be walked when it is (True: by a scan),
+    and the generation. Uppermost ones only."""
     blocked: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     """By path: the reason, and the scan in which it was found."""
     round: int = 0
     again: bool = True
     """The whole folder must be scanned."""
+    again_since: int = 0
+    """The generation of that."""
+    generation: int = 0
+    """The latest that a hint or an order to scan had."""
+    turn: int = 0
+    """How often the watch was asked whether it had told everything. What is open since an earlier turn than that of an
+    answer can be decided on it."""
     changes: int = 0
     """How often something was entered; an open place that was looked at before the last time may be certain now."""
-    opened_at: dict[Place, int] = field(default_factory=dict)
-    """Of each open place: `changes` when it was looked at; -1: it is to be looked at once more."""
     ending: bool = False
     """The walk through the whole folder is over; what it found is not yet decided."""
 
@@ -77,79 +107,111 @@ class ScanState:
         """Whether a scan is on its way: what is missing may yet turn up."""
         return any(walk.full for walk in self.walks.values())
 
-    def ripe(self, why: Why) -> bool:
-        return not why.by_scan or not self.walking
+    def ripe(self, place: Place, turn: int) -> bool:
+        """Whether an open place can be decided when the watch has told everything up to `turn`."""
+        held = self.open[place]
+        return held.turn < turn and not (held.why.by_scan and self.walking)
+
+    def oldest(self) -> int | None:
+        """The lowest generation of anything that is still to be looked at or decided; None where nothing is."""
+        found = [
+            *(why.since for why in self.places.values()),
+            *(held.why.since for held in self.open.values()),
+            *(since for _, since in self.doomed),
+            *(hint.since for hint in self.hints.values()),
+            *(hint.since for hint, _ in self.lost.values()),
+            *(walk.since for walk in self.walks.values()),
+            *(since for _, since in self.missed.values()),
+        ]
+        if self.again:
+            found.append(self.again_since)
+        return min(found, default=None)
 
     @property
     def scan_left(self) -> bool:
         """Whether something that a scan has found is still to be looked at or decided."""
         looked_at = any(why.by_scan for why in self.places.values())
-        return self.walking or looked_at or bool(self.doomed) or any(why.by_scan for why in self.open.values())
+        return self.walking or looked_at or bool(self.doomed) or any(held.why.by_scan for held in self.open.values())
+
+    def scan_again(self, since: int) -> None:
+        self.again_since = min(self.again_since, since) if self.again else since
+        self.again = True
+        self.generation = max(self.generation, since)
 
     def begin_scan(self) -> None:
         self.again, self.ending = False, False
         self.round += 1
-        self.walk(b"", full=True)
+        self.walk(b"", full=True, since=self.again_since)
 
     def add(self, place: Place, why: Why) -> None:
-        """To be looked at. Who saw it happen knows more of when than a scan; who must walk, walks."""
+        """To be looked at."""
         held = self.places.get(place)
-        if held is not None:
-            why = Why(why.by_scan and held.by_scan, why.in_walk and held.in_walk)
-        self.places[place] = why
+        self.places[place] = why if held is None else why.and_also(held)
 
     def leave_open(self, place: Place, why: Why) -> None:
         """To be decided later. The walk that found it goes on without it."""
         held = self.open.get(place)
         if held is None and len(self.open) >= OPEN_MAX:
-            self.again = True
+            self.scan_again(why.since)
             return
-        self.open[place] = Why(why.by_scan and (held is None or held.by_scan))
-        self.opened_at[place] = self.changes
+        why = why if held is None else why.and_also(held.why)
+        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn)
 
     def look_once_more(self, place: Place) -> None:
         """At an open place, before anything is decided about it: it may be back."""
-        if place in self.opened_at:
-            self.opened_at[place] = -1
+        held = self.open.get(place)
+        if held is not None:
+            self.open[place] = held._replace(changes=-1)
 
     def close(self, place: Place) -> Why | None:
         """No longer open; why it was."""
-        self.opened_at.pop(place, None)
-        return self.open.pop(place, None)
+        held = self.open.pop(place, None)
+        return held.why if held is not None else None
 
-    def add_hint(self, directory: bytes, name: bytes, inode: int) -> None:
-        if len(self.hints) >= HINTS_MAX:
-            self.again = True
+    def add_hint(self, directory: bytes, name: bytes, hint: Hint) -> None:
+        self.generation = max(self.generation, hint.since)
+        held = self.hints.get((directory, name))
+        if held is not None:
+            self.hints[directory, name] = Hint(hint.inode, min(held.since, hint.since))
+        elif len(self.hints) < HINTS_MAX:
+            self.hints[directory, name] = hint
         else:
-            self.hints[directory, name] = inode
+            self.scan_again(hint.since)
 
-    def lose(self, directory: bytes, name: bytes, inode: int) -> None:
+    def lose(self, directory: bytes, name: bytes, hint: Hint) -> None:
         if len(self.lost) >= HINTS_MAX:
-            self.again = True
+            self.scan_again(hint.since)
         else:
-            self.lost[directory, name] = inode
+            self.lost[directory, name] = (hint, self.turn)
 
-    def walk(self, path: bytes, *, full: bool) -> None:
+    def told(self, turn: int) -> None:
+        """The watch has told everything up to `turn`: the directories of these were not moved, but are gone."""
+        self.lost = {entry: held for entry, held in self.lost.items() if held[1] >= turn}
+
+    def walk(self, path: bytes, *, full: bool, since: int) -> None:
         """Begins anew where the same is on its way."""
-        self.walks[path, full] = Walk(path, full)
+        held = self.walks.get((path, full))
+        self.walks[path, full] = Walk(path, full, since if held is None else min(since, held.since))
 
-    def miss(self, path: bytes, *, full: bool) -> None:
+    def miss(self, path: bytes, *, full: bool, since: int) -> None:
         above = path
         while above and above not in self.missed:
             above = above.rpartition(b"/")[0]
         at = above or path
-        self.missed[at] = self.missed.get(at, False) or full
+        was_full, was_since = self.missed.get(at, (False, since))
+        self.missed[at] = (was_full or full, min(was_since, since))
 
     def catch_up(self) -> None:
         """Something was decided: walk what was missed."""
-        for path, full in self.missed.items():
-            self.walk(path, full=full)
+        for path, (full, since) in self.missed.items():
+            self.walk(path, full=full, since=since)
         self.missed.clear()
 
     def delay(self, place: Place, due_ms: int, why: Why, *, owed: bool = True) -> None:
         """To be looked at from then on. `owed`: where there is no room, a scan has to; else trying again is all."""
         if place not in self.due and len(self.due) >= DUE_MAX:
-            self.again |= owed
+            if owed:
+                self.scan_again(why.since)
             return
         self.due[place] = (due_ms, why)
         self.first_due_ms = due_ms if self.first_due_ms is None else min(self.first_due_ms, due_ms)
@@ -157,16 +219,17 @@ class ScanState:
     def wake_all(self) -> None:
         """What waits for a time is looked at now."""
         for place, (_, why) in self.due.items():
-            self.add(place, why)
+            self.add(place, why._replace(since=self.generation))
         self.due.clear()
         self.first_due_ms = None
 
     def wake(self, now_ms: int) -> None:
-        """What is due is looked at."""
+        """What is due is looked at: for its own sake, whatever hint it once followed from. Whether that still counts,
+        `Reader.oldest` knows."""
         if self.first_due_ms is None or self.first_due_ms > now_ms:
             return
         for place in [place for place, (due_ms, _) in self.due.items() if due_ms <= now_ms]:
-            self.add(place, self.due.pop(place)[1])
+            self.add(place, self.due.pop(place)[1]._replace(since=self.generation))
         self.first_due_ms = min((due_ms for due_ms, _ in self.due.values()), default=None)
 
     def block(self, path: bytes, reason: str) -> None:
@@ -175,9 +238,9 @@ class ScanState:
 
     def start_over(self) -> None:
         """Nothing that was found and not yet entered counts; the blocked stay listed."""
-        blocked, current = self.blocked, self.round
+        blocked, current, generation, turn = self.blocked, self.round, self.generation, self.turn
         self.__init__()  # type: ignore[misc]
-        self.blocked, self.round = blocked, current
+        self.blocked, self.round, self.generation, self.turn = blocked, current, generation, turn
 
     def prune_blocked(self) -> None:
         """A scan has come to its end: what it did not find blocked is so no more."""

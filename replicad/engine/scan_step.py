@@ -18,7 +18,7 @@ from replicad.core.want import settle
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place, is_within
 from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
-from replicad.engine.scan_state import ScanState, Walk, Why
+from replicad.engine.scan_state import Hint, ScanState, Walk, Why
 from replicad.files.changes import Listing, Watch, walk_and_watch
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed
@@ -120,7 +120,7 @@ class Step:
         directory, name = place
         held = self.state.close(place)
         if held is not None:
-            why = Why(why.by_scan and held.by_scan, why.in_walk)
+            why = Why(why.by_scan and held.by_scan, why.in_walk, min(why.since, held.since))
         if directory != ROOT_NODE and self.draft.node(directory) is None:
             self._reader.forget(place)
             return
@@ -141,7 +141,7 @@ class Step:
     def trouble(self, place: Place, path: bytes, reason: str, why: Why) -> None:
         """Nothing can be said of this entry, nor of what is beneath it."""
         self.state.block(path, reason)
-        self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan), owed=False)
+        self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
 
     # What was seen.
 
@@ -168,7 +168,7 @@ class Step:
         origin, sure = moves.origin(stat, place)
         if origin is not None and not is_within(self.draft, place[0], origin.id):
             self.take([Moved(origin.id, *place, stat)], why)
-            self.state.add(place, Why(why.by_scan, why.in_walk))  # what else has changed about it
+            self.state.add(place, why)  # what else has changed about it
         elif origin is not None or not sure:
             self._leave_open(place, why, moves)
         elif stat.kind == DIRECTORY:
@@ -201,18 +201,18 @@ class Step:
             self.take([Edited(node.id, stat, found.digest, found.value, found.trusted_ms is not None)], why)
 
     def _read(self, place: Place, path: bytes, stat: Stat, why: Why, moves: Moves) -> Read | None:
-        found = self._reader.read(place, path, stat, self._now_ns, self.looked.effects)
+        found = self._reader.read(place, path, stat, self._now_ns, why.since, self.looked.effects)
         if isinstance(found, Read):
             self._read_bytes += stat.size
             if found.trusted_ms is not None:
-                self.state.delay(place, found.trusted_ms, Why(by_scan=False))
+                self.state.delay(place, found.trusted_ms, Why(by_scan=False, since=why.since))
             if found.hashed is not None and found.hashed.manifest is not None:
                 self.looked.hashed.append(found.hashed)
             return found
         if found.gone:
             self._lost_sight(place, why, moves)
         if found.due_ms is not None:
-            self.state.delay(place, found.due_ms, Why(why.by_scan), owed=not found.reason)
+            self.state.delay(place, found.due_ms, Why(why.by_scan, since=why.since), owed=not found.reason)
         if found.reason:
             self.state.block(path, found.reason)
         if found.report is not None:
@@ -222,7 +222,7 @@ class Step:
     def _enter_directory(self, path: bytes, why: Why) -> None:
         """All that is in it must be looked at, unless a walk is about to do so."""
         if not why.in_walk:
-            self.state.walk(path, full=why.by_scan)
+            self.state.walk(path, full=why.by_scan, since=why.since)
 
     def _lost_sight(self, place: Place, why: Why, moves: Moves) -> None:
         """It went between two looks, or with its directory: of that it is told where it went, and not of what is in it,
@@ -236,7 +236,7 @@ class Step:
         self.state.leave_open(place, why)
         for other in moves.looked_past:
             if other not in self.state.open:
-                self.state.add(other, Why(why.by_scan))
+                self.state.add(other, Why(why.by_scan, since=why.since))
 
     def _unblock(self, path: bytes, why: Why, stat: Stat | None) -> None:
         """It can be seen. A directory that could not be read before is to be entered."""
@@ -245,18 +245,18 @@ class Step:
 
     # Where to look.
 
-    def _follow(self, directory: bytes, name: bytes, inode: int) -> None:
-        """A hint: the entry `name` of what is, or was, at `directory`."""
-        why = Why(by_scan=False)
+    def _follow(self, directory: bytes, name: bytes, hint: Hint) -> None:
+        """The entry `name` of what is, or was, at `directory`."""
+        why = Why(by_scan=False, since=hint.since)
         at, missing = self._locate(directory)
-        for node in self.draft.node_by_inode(inode) if inode else ():
+        for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
             if node.kind == DIRECTORY and node.id != at:
                 self.state.add((node.id, name), why)
         if at is None:
             assert missing is not None
             # While a scan is on its way, a directory that is not known yet need not have come just now.
-            self.state.add(missing, Why(self.state.walking))
-            self.state.lose(directory, name, inode)
+            self.state.add(missing, Why(self.state.walking, since=hint.since))
+            self.state.lose(directory, name, hint)
             return
         place = (at, name)
         due_ms = self._reader.may_try(place, self.now_ms)
@@ -293,7 +293,7 @@ class Step:
         return 1 + len(listing.entries) // LISTED_PER_LOOK
 
     def _take_listing(self, walk: Walk, listing: Listing) -> None:
-        why = Why(walk.full, in_walk=True)
+        why = Why(walk.full, in_walk=True, since=walk.since)
         at, missing = self._locate(listing.path)
         if listing.error is not None:
             reason = trouble(listing.path, listing.error).reason
@@ -306,12 +306,12 @@ class Step:
             return
         if at is None:
             assert missing is not None
-            self.state.miss(listing.path, full=walk.full)
+            self.state.miss(listing.path, full=walk.full, since=walk.since)
             if missing not in self.state.open:
-                self.state.add(missing, Why(walk.full))
+                self.state.add(missing, Why(walk.full, since=walk.since))
             return
-        if not self._is_listed(at, listing.path):
-            self.state.miss(listing.path, full=walk.full)
+        if not self._is_listed(at, listing.path, walk.since):
+            self.state.miss(listing.path, full=walk.full, since=walk.since)
             return
         self.state.blocked.pop(listing.path, None)
         for difference in compare(self.draft.nodes_in(at), listing.entries, self.mount, root=at == ROOT_NODE):
@@ -320,7 +320,7 @@ class Step:
             else:
                 self.state.add((at, difference.name), why)
 
-    def _is_listed(self, at: NodeId, path: bytes) -> bool:
+    def _is_listed(self, at: NodeId, path: bytes, since: int) -> bool:
         """Whether the directory that was listed is the one that the node stands for; else that is to be looked at."""
         try:
             if Moves(self.draft, self.fs, self.mount, final=False).in_place(at):
@@ -331,5 +331,5 @@ class Step:
         node = self.draft.node(at)
         assert node is not None
         if (node.parent, node.name) not in self.state.open:
-            self.state.add((node.parent, node.name), Why(by_scan=True))
+            self.state.add((node.parent, node.name), Why(by_scan=True, since=since))
         return False

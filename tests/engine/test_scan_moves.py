@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from replicad.core.draft import Draft
 from replicad.files.changes import Change, Dirty
 from tests.engine.scan_world import World
 
@@ -484,3 +485,23 @@ def test_a_file_that_is_read_at_the_moment_in_which_its_directory_is_moved_is_re
     world.run()
     assert world.tree() == world.disk()
     assert (b"d/x" if back else b"k/x") in world.disk()
+
+
+def test_what_vanished_after_the_watch_was_asked_is_not_decided_on_its_answer() -> None:
+    """Where it has gone has not been told yet: it is a move, and would be a deletion and a new file."""
+    world = with_tree()
+    uid = world.uid(b"f")
+    told: list[Change] = []
+    world.deliver = told.append
+    turn = world.scanner.ask_watch()
+    world.fs.user_rename(b"f", b"moved")
+    world.tick()
+    world.take_in(told[0])
+    while not world.scanner.idle:
+        world.step()
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert not draft.states, "something was decided"
+    world.take_in(told[1])
+    world.run()
+    assert world.uid(b"moved") == uid

@@ -708,3 +708,23 @@ def test_a_wait_is_given_up_in_time_though_the_clock_is_set_back() -> None:
     a.set_clock(-YEARS_MS)
     group.run(TIMEOUT_MS)
     assert group.counts["wait ended with 1"] == 1
+
+
+def test_a_wait_ends_though_writes_never_do() -> None:
+    """It waits for what was there when it began; the disk is never at rest, and deletions are among the writes."""
+    group = a_group("ab", {"first": 1})
+    a, b = group["a"], group["b"]
+    waits = Waits(group)
+    began_ms = 0
+    for number in range(600):
+        put(a, f"f{number % 40}", number)
+        if number % 3 == 0:
+            delete(a, f"f{number % 40}")
+        if number == 100:
+            began_ms = group.clock.now_ms
+            waits.begin(b)
+        group.run(4)
+        if waits.done:
+            break
+    assert waits.done == 1, "the writes ended before the wait"
+    assert group.clock.now_ms - began_ms < 2_000
