@@ -70,7 +70,10 @@ class Ledger:
         and may win against whoever took them off. And of those that count as copies: of a file that was renamed, and
         whose name a new file took before anybody looked, nobody can tell whether it is a backup."""
         self.left: dict[tuple[str, bytes], bytes] = {}
-        """By member and path: the content of the file that a rename last took away from there."""
+        """By member and path: the content of the file that a rename took away from there; of what the member's replica
+        has not looked at yet."""
+        self.successors: dict[bytes, set[bytes]] = {}
+        """By the content of a file that was renamed: of those that took its name before anybody looked."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.texts: dict[bytes, bytes] = {}
@@ -98,8 +101,24 @@ class Ledger:
         if digest in self.disk(member).seen:
             self.condemned[digest] = member.name
 
-    def has_seen(self, member: SimMember, data: bytes) -> bool:
-        return blake3(data).digest() in self.disk(member).seen
+    def looked(self, member: SimMember) -> None:
+        """Its replica has looked at all that happened on its disk."""
+        for key in [key for key in self.left if key[0] == member.name]:
+            del self.left[key]
+
+    def took_the_name(self, member: SimMember, data: bytes, left: bytes) -> None:
+        """A file with `data` has the name that one with `left` had. If it was known elsewhere, that is a swap; unless
+        its own name was taken likewise."""
+        digest = blake3(data).digest()
+        if digest not in self.disk(member).seen:
+            self.affirms(left)
+        self.successors.setdefault(blake3(left).digest(), set()).add(digest)
+
+    def all_affirmed(self) -> set[bytes]:
+        found = set(self.affirmed)
+        while more := {left for left, took in self.successors.items() if left not in found and took & found}:
+            found |= more
+        return found
 
     def show(self, digest: bytes) -> str:
         return repr(self.texts.get(digest, digest))

@@ -283,6 +283,8 @@ class SimMember:
             if due_ms is not None and due_ms <= self.now_ms:
                 self._handle(Tick())
                 self._check_spinning(life)
+        if self.replica is not None and self.quiet and self.replica.disk.watched and self.replica.disk.scanner.at_rest:
+            self.group.ledger.looked(self)
         self.group.on_handled(self)
         if life == self.life:
             self._busy_ms = self.group.clock.now_ms + self.rng.choice(HANDLE_MS) * self.group.slowness(self)

@@ -124,8 +124,8 @@ class User:
         the disk shows what an editor does that keeps a backup: the object stays at its name, edited, and what left is
         another one, a copy (engine.scan_moves)."""
         left = self._ledger.left.pop((self._member.name, path), None)
-        if left is not None and not self._ledger.has_seen(self._member, data):
-            self._ledger.affirms(left)
+        if left is not None:
+            self._ledger.took_the_name(self._member, data, left)
 
     def _took_off(self, path: bytes) -> None:
         """What is at `path`, if it is a file, is about to be overwritten or deleted."""
