@@ -15,11 +15,12 @@ from collections import deque
 
 import msgspec
 
-from replicad.catalog.changes import PRE_EXISTING, Change
+from replicad.catalog.changes import PRE_EXISTING, Change, Manifest, PutManifest
 from replicad.catalog.store import Catalog
 from replicad.core.adopt import adopt, equals
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
+from replicad.core.manifest import encode_whole
 from replicad.core.records import DIRECTORY, FILE, SYMLINK
 from replicad.core.tree import Outcome, Slot, outcome
 from replicad.core.tree_places import members
@@ -114,7 +115,7 @@ class Claim:
             return
         held = draft.node_at(directory.node, name)
         node = _node(held.id if held is not None else draft.new_node_id(), directory.node, name, stat)
-        if found is not None and self._equal(draft, found, node, path, stat):
+        if found is not None and self._equal(draft, found, node, path, stat, changes):
             adopt(draft, found, node)
             touched.update(found.winners)
             self.adopted += 1
@@ -128,7 +129,8 @@ class Claim:
             self.preserved += 1
             self.preserved_bytes += stat.size
 
-    def _equal(self, draft: Draft, found: Outcome, node: Node, path: bytes, stat: Stat) -> bool:
+    def _equal(self, draft: Draft, found: Outcome, node: Node, path: bytes, stat: Stat, changes: list[Change]) -> bool:
+        """Also adds the file's manifest, by which it is served."""
         lead = draft.object(found.lead)
         assert lead is not None
         content = lead.record.content
@@ -141,7 +143,11 @@ class Claim:
         if stat.size != content.size:
             return False
         hashed = hash_file(self._fs, path, stat)
-        return isinstance(hashed, Hashed) and equals(draft, found, node, hashed.digest, b"")
+        if not isinstance(hashed, Hashed) or not equals(draft, found, node, hashed.digest, b""):
+            return False
+        if hashed.manifest is not None:
+            changes.append(PutManifest(Manifest(hashed.digest, encode_whole(hashed.manifest), stat.size)))
+        return True
 
     def _was_known(self, draft: Draft, directory: Uid, name: bytes) -> bool:
         """Whether the group ever had something of this name here: then a tombstone lies there."""

@@ -557,6 +557,23 @@ def test_s38_who_joins_with_a_copy_while_the_creator_is_away_transfers_nothing()
     assert group.served == []
 
 
+def test_who_joined_with_a_copy_of_a_large_file_gives_it_to_others() -> None:
+    """It was never fetched and never found by a scan of a member that takes part; it has a manifest all the same."""
+    group = Group("abc", roles={"b": Role.JOINER, "c": Role.JOINER})
+    a, b, c = (group[name] for name in "abc")
+    for member in (a, b):
+        User(member).write(b"large", b"0" * 300_000)
+    a.start()
+    group.run(5_000)
+    b.start()
+    group.run(60_000)
+    cut_off(group, "a")
+    c.start()
+    group.run(120_000)
+    assert files(c) == {b"large": b"0" * 300_000}
+    assert {name for name, _ in group.served} == {"b"}
+
+
 def test_s40_who_restarts_alone_and_changes_things_goes_on_with_the_same_objects() -> None:
     """(put back) Else new objects, or a false alarm."""
     group = a_group("abc", {"d/f": 1, "g": 2, "h": 3})
