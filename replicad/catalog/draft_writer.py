@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, 
 
 from replicad.catalog.lookups import Replicas
 from replicad.catalog.prepared import among, padded, prepared, prepared_many
-from replicad.catalog.rows import PLAIN_COLUMNS, NodeRow, ObjectRow, Pending, node_row, object_row
+from replicad.catalog.rows import PLAIN_COLUMNS, NodeRow, ObjectRow, Pair, Pending, node_row, object_row
 from replicad.catalog.schema import NODE, OBJECT
 from replicad.catalog.summary import Summary
 from replicad.core.cnset import CNSet
@@ -50,19 +50,13 @@ Columns = tuple[int, ...]
 
 class Written(NamedTuple):
     """`installed`, `missing`: (replica number, counter) that left and that entered what is not installed; one in both
-    has stayed."""
+    has stayed. `pairs`: every object of the draft; `old_nodes`: those of its entries that were there before."""
 
     summary: Summary
     installed: list[tuple[int, int]]
     missing: list[tuple[int, int]]
-
-
-class _Pair(NamedTuple):
-    """One object before and after; None: not in the catalog."""
-
-    no: int | None
-    old: ObjectRow | None
-    new: ObjectRow | None
+    pairs: list[Pair]
+    old_nodes: dict[NodeId, NodeRow]
 
 
 def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas: Replicas, now_ms: int) -> Written:
@@ -76,7 +70,7 @@ def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas
     pairs, head = _pairs(db, draft, summary.head, replicas, (summary.commits, now_ms))
     assert draft.digest == _digest(summary.digest, pairs), "a draft over an older state, or one that lost count"
     _write_objects(db, pairs)
-    _write_nodes(db, draft.nodes, replicas)
+    old_nodes = _write_nodes(db, draft.nodes, replicas)
     after = msgspec.structs.replace(
         summary,
         counter=draft.counter,
@@ -85,10 +79,10 @@ def write_draft(db: sqlite3.Connection, draft: Draft, summary: Summary, replicas
         known=draft.known,
         next_node=draft.next_node,
     )
-    return _counted(after, pairs)
+    return Written(*_counted(after, pairs), pairs, old_nodes)
 
 
-def _digest(before: int, pairs: list[_Pair]) -> int:
+def _digest(before: int, pairs: list[Pair]) -> int:
     """The sum as the rows have it. One that is wrong would be told to every member as a fault of the group."""
     total = before
     for _, old, new in pairs:
@@ -105,7 +99,7 @@ def _row_sum(row: ObjectRow | None) -> int:
     )
 
 
-def _counted(summary: Summary, pairs: list[_Pair]) -> Written:
+def _counted(summary: Summary, pairs: list[Pair]) -> tuple[Summary, list[tuple[int, int]], list[tuple[int, int]]]:
     """`summary` with its counts, and what entered and left the set of what is not installed."""
     objects, size = summary.objects, summary.bytes
     pending, pending_bytes = summary.pending_objects, summary.pending_bytes
@@ -129,7 +123,7 @@ def _counted(summary: Summary, pairs: list[_Pair]) -> Written:
     counted = msgspec.structs.replace(
         summary, objects=objects, bytes=size, pending_objects=pending, pending_bytes=pending_bytes
     )
-    return Written(counted, installed, missing)
+    return counted, installed, missing
 
 
 def _since(old: ObjectRow | None, now: Pending) -> Pending:
@@ -139,9 +133,7 @@ def _since(old: ObjectRow | None, now: Pending) -> Pending:
     return old.pending_commit, old.pending_since_ms
 
 
-def _pairs(
-    db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, now: Pending
-) -> tuple[list[_Pair], int]:
+def _pairs(db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, now: Pending) -> tuple[list[Pair], int]:
     """Every object of the draft before and after, and the new head. Positions follow the draft's order."""
     positions = {uid: head + index for index, uid in enumerate(draft.stored, 1)}
     there = _old_objects(db, [*draft.states, *draft.dropped])
@@ -158,8 +150,8 @@ def _pairs(
             new = object_row(state, replicas, old.position, old.stored_ms, since)
             assert new.place_raw == old.place_raw, "a place changed unnoticed"
             assert new.content_raw == old.content_raw, "a content changed unnoticed"
-        pairs.append(_Pair(no, old, new))
-    pairs.extend(_Pair(*there[uid], None) for uid in draft.dropped if uid in there)
+        pairs.append(Pair(no, old, new))
+    pairs.extend(Pair(*there[uid], None) for uid in draft.dropped if uid in there)
     return pairs, head + len(positions)
 
 
@@ -169,7 +161,7 @@ def _old_objects(db: sqlite3.Connection, uids: list[Uid]) -> dict[Uid, tuple[int
     }
 
 
-def _write_objects(db: sqlite3.Connection, pairs: list[_Pair]) -> None:
+def _write_objects(db: sqlite3.Connection, pairs: list[Pair]) -> None:
     # A position is unique and never given twice, so no order of these statements can collide.
     db.executemany(_DELETE_OBJECT, [(pair.no,) for pair in pairs if pair.new is None])
     new = [pair.new for pair in pairs if pair.old is None and pair.new is not None]
@@ -179,8 +171,13 @@ def _write_objects(db: sqlite3.Connection, pairs: list[_Pair]) -> None:
     _update(db, "object", updates)
 
 
-def _write_nodes(db: sqlite3.Connection, nodes: Mapping[NodeId, Node | None], replicas: Replicas) -> None:
-    """Entries that change their name go out before they come in: two that swap names would meet in the unique index."""
+def _write_nodes(
+    db: sqlite3.Connection, nodes: Mapping[NodeId, Node | None], replicas: Replicas
+) -> dict[NodeId, NodeRow]:
+    """Returns the rows that were there.
+
+    Entries that change their name go out before they come in: two that swap names would meet in the unique index.
+    """
     there = {row[0]: NodeRow._make(row) for keys in padded(list(nodes)) for row in db.execute(_OLD_NODES, keys)}
     leaving: list[tuple[int]] = []
     coming: list[NodeRow] = []
@@ -198,6 +195,7 @@ def _write_nodes(db: sqlite3.Connection, nodes: Mapping[NodeId, Node | None], re
     db.executemany(_DELETE_NODE, leaving)
     db.executemany(_INSERT_NODE, coming)
     _update(db, "node", staying)
+    return there
 
 
 def _update(

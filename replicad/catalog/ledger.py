@@ -208,6 +208,10 @@ class Ledger(Lookups):
         """At most `limit` of those due at `due_ms` or before, the first due first."""
         return [c.Out(*row) for row in self._rows(_OUTS, due_ms, limit)]
 
+    def first_out_ms(self) -> int | None:
+        """When the first of `outs` is due; None where there are none."""
+        return next((out.due_ms for out in self.outs(2**62, 1)), None)
+
     def manifest(self, digest: bytes) -> c.Manifest | None:
         rows = self._rows(_ONE_MANIFEST, digest)
         return c.Manifest(*rows[0]) if rows else None

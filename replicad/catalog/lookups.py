@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal_column, select, tuple_, update
+from sqlalchemy import and_, bindparam, insert, literal_column, select, tuple_, update
 
 from replicad.catalog.database import catalog_error
-from replicad.catalog.prepared import among, at_most, padded, prepared, prepared_many
+from replicad.catalog.prepared import (
+    among,
+    at_most,
+    padded,
+    padded_pairs,
+    prepared,
+    prepared_many,
+    prepared_pairs,
+    wanted_pairs,
+)
 from replicad.catalog.rows import STATE_COLUMNS, node_value, object_state, signed
 from replicad.catalog.schema import NODE, OBJECT, REPLICA
 from replicad.catalog.summary import Summary
@@ -80,6 +89,19 @@ _NODE_AT = prepared(
 )
 _NODES_IN = prepared(_NODE.where(NODE.c.parent == bindparam("parent_")).order_by(NODE.c.name), "parent_")
 _BY_INODE = prepared(_NODE.where(NODE.c.inode == bindparam("inode_")).order_by(NODE.c.id), "inode_")
+
+_WANTED = wanted_pairs()
+_MANY_PRESENT_NAMED = prepared_pairs(
+    select(_WANTED.c.first, _WANTED.c.second, OBJECT.c.uid).select_from(
+        _WANTED.join(OBJECT, and_(OBJECT.c.parent == _WANTED.c.first, OBJECT.c.name == _WANTED.c.second, _PRESENT))
+    )
+)
+_MANY_NODES_AT = prepared_pairs(
+    _NODE.select_from(_WANTED.join(NODE, and_(NODE.c.parent == _WANTED.c.first, NODE.c.name == _WANTED.c.second)))
+)
+_MANY_BY_INODE = prepared_many(_NODE.where(among(NODE.c.inode)))
+_MANY_AT_NODE = prepared_many(select(OBJECT.c.node, OBJECT.c.uid).where(among(OBJECT.c.node)))
+_MANY_BENEATH = prepared_many(select(OBJECT.c.beneath, OBJECT.c.uid).where(among(OBJECT.c.beneath)))
 
 _REPLICAS = prepared(select(REPLICA.c.no, REPLICA.c.id, REPLICA.c.member))
 _NEW_REPLICA = prepared(
@@ -184,6 +206,16 @@ class Lookups:
     def next_node(self) -> NodeId:
         return self._summary.next_node
 
+    def look_ahead(
+        self,
+        *,
+        names: Iterable[tuple[Uid, bytes]] = (),
+        entries: Iterable[tuple[NodeId, bytes]] = (),
+        nodes: Iterable[NodeId] = (),
+        inodes: Iterable[int] = (),
+    ) -> None:
+        """Nothing is remembered here."""
+
     # -- objects
 
     def object(self, uid: Uid) -> ObjectState | None:
@@ -267,3 +299,25 @@ class Lookups:
 
     def _nodes(self, sql: str, *parameters: Parameter) -> Sequence[Node]:
         return [node_value(row, self._replicas) for row in self._rows(sql, *parameters)]
+
+    # -- for many keys at once, what is found; for `look_ahead`
+
+    def _many_present_named(self, keys: Sequence[tuple[Uid, bytes]]) -> Iterator[tuple[tuple[Uid, bytes], Uid]]:
+        for row in padded_pairs(keys):
+            yield from (((parent, name), uid) for parent, name, uid in self._rows(_MANY_PRESENT_NAMED, *row))
+
+    def _many_nodes_at(self, keys: Sequence[tuple[NodeId, bytes]]) -> Iterator[Node]:
+        for row in padded_pairs(keys):
+            yield from self._nodes(_MANY_NODES_AT, *row)
+
+    def _many_by_inode(self, inodes: Sequence[int]) -> Iterator[Node]:
+        for row in padded([signed(inode) for inode in inodes]):
+            yield from self._nodes(_MANY_BY_INODE, *row)
+
+    def _many_at_node(self, nodes: Sequence[NodeId]) -> Iterator[tuple[NodeId, Uid]]:
+        for row in padded(nodes):
+            yield from self._rows(_MANY_AT_NODE, *row)
+
+    def _many_beneath(self, nodes: Sequence[NodeId]) -> Iterator[tuple[NodeId, Uid]]:
+        for row in padded(nodes):
+            yield from self._rows(_MANY_BENEATH, *row)

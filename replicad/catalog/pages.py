@@ -246,6 +246,10 @@ class Pages(Ledger):
         """(live objects, bytes of live files)."""
         return self._summary.objects, self._summary.bytes
 
+    @property
+    def pending_objects(self) -> int:
+        return self._summary.pending_objects
+
     def pending_tally(self) -> tuple[int, int, int | None]:
         """(pending objects, bytes of live content not yet installed, since when the longest waits)."""
         longest = self._rows(_LONGEST_PENDING, 1)

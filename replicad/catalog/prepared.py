@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Executable, Integer, Select, bindparam, literal_column
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Executable,
+    Integer,
+    Select,
+    bindparam,
+    column,
+    literal_column,
+    values,
+)
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -52,3 +64,23 @@ def padded(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
     for start in range(0, len(keys), MANY_KEYS):
         part = list(keys[start : start + MANY_KEYS])
         yield part + part[-1:] * (MANY_KEYS - len(part))
+
+
+def wanted_pairs() -> CTE:
+    """MANY_KEYS pairs, `first` and `second`, to be joined to a table; for statements made by `prepared_pairs`."""
+    rows: list[tuple[BindParameter[object], BindParameter[object]]] = [
+        (bindparam(f"first_{index}"), bindparam(f"second_{index}")) for index in range(MANY_KEYS)
+    ]
+    return values(column("first"), column("second"), name="wanted").data(rows).cte("wanted")
+
+
+def prepared_pairs(statement: Executable) -> str:
+    """A statement over one `wanted_pairs` and no parameter; to be bound to a row that `padded_pairs` gives."""
+    return prepared(statement, *(name for index in range(MANY_KEYS) for name in (f"first_{index}", f"second_{index}")))
+
+
+def padded_pairs(keys: Sequence[tuple[Any, Any]]) -> Iterator[list[Any]]:
+    """`keys` in rows of MANY_KEYS, flat; in the last row the rest are NULL, which equals nothing."""
+    for start in range(0, len(keys), MANY_KEYS):
+        part = [one for key in keys[start : start + MANY_KEYS] for one in key]
+        yield part + [None] * (2 * MANY_KEYS - len(part))

@@ -83,6 +83,14 @@ class ObjectRow(NamedTuple):
         return tuple(found)  # type: ignore[arg-type]  # a CHECK says that both halves of a CN are there
 
 
+class Pair(NamedTuple):
+    """One object before and after a commit; None: not in the catalog. `no`: its row number, None for a new one."""
+
+    no: int | None
+    old: ObjectRow | None
+    new: ObjectRow | None
+
+
 PLAIN_COLUMNS = ObjectRow._fields.index("base_place_raw")
 """So many columns, the first ones, suffice for most new objects: binding a NULL costs as much as binding a value."""
 

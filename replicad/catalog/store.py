@@ -2,8 +2,8 @@
 
 Invariants between two calls, on the owner's thread:
 1. Nothing is uncommitted; at most a read transaction is open, which the next commit ends (`Lookups._rows`).
-2. `_summary`, `_replicas` and `_missing` are what the file holds. Where that is not certain, `_in_doubt` is set, and
-   nothing is written any more: a counter read from here might be one that was given before (I5).
+2. `_summary`, `_replicas`, `_missing` and `_answers` are what the file holds. Where that is not certain, `_in_doubt` is
+   set, and nothing is written any more: a counter read from here might be one that was given before (I5).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from replicad.catalog.lookups import Replicas
 from replicad.catalog.missing import Missing
 from replicad.catalog.pages import Pages
 from replicad.catalog.recount import Recount, faults, recount
+from replicad.catalog.remembered import Answers, Remembering
 from replicad.catalog.summary import Summary, load_summary, store_summary
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
@@ -66,7 +67,7 @@ class Reader(Pages):
         self.close()
 
 
-class Catalog(Reader):
+class Catalog(Remembering, Reader):
     """The writer. Made by `open`, used and closed by the thread that opened it."""
 
     def __init__(self, db: sqlite3.Connection, source: Path | MemoryDatabase) -> None:
@@ -74,6 +75,7 @@ class Catalog(Reader):
         self._source = source
         self._owner = threading.get_ident()
         self._missing = Missing()
+        self._answers = Answers()
         self._next_id = self._summary.next_id
         self._in_doubt = False
 
@@ -137,7 +139,11 @@ class Catalog(Reader):
         except BaseException:
             self._go_back()
             raise
+        first_new_node = self._summary.next_node
         self._summary = written.summary
+        if draft is not None:
+            self._answers.follow(draft, written.pairs, written.old_nodes, first_new_node)
+        self._answers.follow_changes(changes)
         self._missing.note(self._cns(written.installed), self._cns(written.missing))
         self._in_doubt = False
         return self.head
@@ -148,7 +154,7 @@ class Catalog(Reader):
 
     def _write(self, draft: Draft | None, changes: Sequence[Change], now_ms: int) -> Written:
         summary = msgspec.structs.replace(self._summary, next_id=self._next_id, commits=self._summary.commits + 1)
-        written = Written(summary, [], [])
+        written = Written(summary, [], [], [], {})
         if draft is not None:
             written = write_draft(self._db, draft, summary, self._replicas, now_ms)
         summary = written.summary
@@ -167,6 +173,7 @@ class Catalog(Reader):
             self._replicas = Replicas(self._db)
             self._next_id = max(self._next_id, summary.next_id)
             self._missing.forget()
+            self._answers = Answers()
             self._in_doubt = False
 
     def _assert_usable(self) -> None:

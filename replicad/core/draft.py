@@ -214,6 +214,16 @@ class Draft:
         found.extend(self._ours(self._node_indexes.inodes.at(inode)))
         return sorted(found, key=lambda node: node.id)
 
+    def look_ahead(
+        self,
+        *,
+        names: Iterable[tuple[Uid, bytes]] = (),
+        entries: Iterable[tuple[NodeId, bytes]] = (),
+        nodes: Iterable[NodeId] = (),
+        inodes: Iterable[int] = (),
+    ) -> None:
+        self.view.look_ahead(names=names, entries=entries, nodes=nodes, inodes=inodes)
+
     def _ours(self, ids: Iterable[NodeId]) -> Iterator[Node]:
         return (node for node in map(self.nodes.__getitem__, ids) if node is not None)
 

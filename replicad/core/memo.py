@@ -129,6 +129,16 @@ class Memo:
     def hidden_at(self, node: NodeId) -> Sequence[Uid]:
         return self.view.hidden_at(node) if node < self.next_node else ()
 
+    def look_ahead(
+        self,
+        *,
+        names: Iterable[tuple[Uid, bytes]] = (),
+        entries: Iterable[tuple[NodeId, bytes]] = (),
+        nodes: Iterable[NodeId] = (),
+        inodes: Iterable[int] = (),
+    ) -> None:
+        self.view.look_ahead(names=names, entries=entries, nodes=nodes, inodes=inodes)
+
 
 def _remembered(held: dict[Key, Value], key: Key, ask: Callable[[Key], Value]) -> Value:
     try:

@@ -108,3 +108,13 @@ class MemoryView:
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return [self.nodes[found] for found in sorted(self._node_indexes.inodes.at(inode))]
+
+    def look_ahead(
+        self,
+        *,
+        names: Iterable[tuple[Uid, bytes]] = (),
+        entries: Iterable[tuple[NodeId, bytes]] = (),
+        nodes: Iterable[NodeId] = (),
+        inodes: Iterable[int] = (),
+    ) -> None:
+        """Everything is in memory."""

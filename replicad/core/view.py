@@ -166,3 +166,17 @@ class View(Protocol):
     @property
     def next_node(self) -> NodeId:
         """A node id never used before."""
+
+    def look_ahead(
+        self,
+        *,
+        names: Iterable[tuple[Uid, bytes]] = (),
+        entries: Iterable[tuple[NodeId, bytes]] = (),
+        nodes: Iterable[NodeId] = (),
+        inodes: Iterable[int] = (),
+    ) -> None:
+        """What is about to be asked: `present_named` of `names`, `node_at` of `entries`, `uids_at`, `hidden_at` and the
+        objects of `nodes`, `node_by_inode` of `inodes`. Changes no answer; a catalog asks for all in one go.
+
+        For some 1,000 keys at a time: a catalog does not remember more than a few thousand.
+        """

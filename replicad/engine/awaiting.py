@@ -58,7 +58,7 @@ class Awaiting:
         """CNs that are not known; when all are, objects that are not installed (blocked ones too)."""
         if self._since is None:
             return self.wanted.minus(self._catalog.known).count()
-        return len(self._waiting) if self._waiting is not None else self._catalog.pending_tally()[0]
+        return len(self._waiting) if self._waiting is not None else self._catalog.pending_objects
 
     def advance(self, installed: CNSet) -> None:
         """`installed`: what was known at some moment at which nothing was pending."""

@@ -321,7 +321,7 @@ class Fences:
                 return
 
     def _note_installed(self) -> None:
-        if not self._catalog.pending_tally()[0]:
+        if not self._catalog.pending_objects:
             self._installed = self._catalog.known
 
     def _advance_flood(self, name: bytes, one: _Open, now_ms: int, out: list[Effect]) -> None:

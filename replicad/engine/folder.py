@@ -236,7 +236,8 @@ class FolderReplica:
             due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
         if self.phase is Phase.CLAIMING:
             due.append(now_ms)
-        due += [out.due_ms if out.due_ms <= now_ms + QUIET_MS else now_ms for out in self.catalog.outs(2**62, 1)]
+        if (out_ms := self.catalog.first_out_ms()) is not None:
+            due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         if self._missing_parents and not self.exchange.any_unsettled:
             due.append(self._asked_ms + PARENTS_ASKED_MS)
         return min((at for at in due if at is not None), default=None)
@@ -416,14 +417,13 @@ class FolderReplica:
         self.workbench.offer(self.catalog.pending(1))
 
     def _settle_outs(self, now_ms: int) -> None:
+        first_ms = self.catalog.first_out_ms()
+        if first_ms is None or now_ms < first_ms <= now_ms + QUIET_MS:
+            return
+        # Nothing is kept for longer than that: if the first is due later still, the clock was set back.
+        until_ms = now_ms if first_ms <= now_ms else 2**62
         changes: list[CatalogChange] = []
-        outs = self.catalog.outs(now_ms, OUTS_A_STEP) or [
-            # Nothing is kept for longer than that: the clock was set back.
-            out
-            for out in self.catalog.outs(2**62, OUTS_A_STEP)
-            if out.due_ms > now_ms + QUIET_MS
-        ]
-        for out in outs:
+        for out in self.catalog.outs(until_ms, OUTS_A_STEP):
             changes.extend(settle_out(self.fs, out, self.catalog.new_id(), OUT_STORE, now_ms))
         if changes:
             self.catalog.commit(None, changes, now_ms=now_ms)

@@ -150,14 +150,16 @@ def _swap_nodes(draft: Draft, uids: list[Uid], a: int, b: int, c: int) -> None:
 
 def _decide(draft: Draft, uids: list[Uid], a: int, b: int, c: int) -> None:
     uid = _pick(draft, uids, a)
+    below = 16 + b % 6
+    hidden = bool(c & 8) and below < draft.next_node
     if uid is not None:
         draft.update(
             uid,
             cut=(_parent(draft, uids, b), NAMES[b % len(NAMES)]) if c & 1 else None,
             kept=bool(c & 2),
             group=_parent(draft, uids, b) or None if c & 4 else None,
-            beneath=16 + b % 6 if c & 8 else None,
-            beneath_seen=Stamp(b, OWN) if c & 8 else None,
+            beneath=below if hidden else None,
+            beneath_seen=Stamp(b, OWN) if hidden else None,
             pending=bool(c & 16),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,9 +17,9 @@ from replicad.catalog.store import Catalog
 from replicad.catalog.summary import Summary
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
-from replicad.core.ids import Cn, uid_of
+from replicad.core.ids import ROOT, Cn, uid_of
 from replicad.core.records import ENTRY, Stamp, encode, record
-from replicad.core.view import ObjectState
+from replicad.core.view import ROOT_NODE, ObjectState
 from replicad.errors import CatalogError
 from tests.catalog.making import FOLDER, OWN, content, created, node, place, with_content
 
@@ -88,8 +89,10 @@ def test_two_entries_may_swap_their_names_in_one_commit(catalog: Catalog) -> Non
 def test_two_entries_of_one_name_are_a_bug_and_nothing_is_stored(catalog: Catalog) -> None:
     draft = Draft(catalog)
     draft.put(ObjectState(created(draft.allocate())))
-    draft.put_node(node(draft.new_node_id(), name=b"a"))
-    draft.put_node(node(draft.new_node_id(), name=b"a"))
+    entry = draft.new_node_id()
+    draft.put_node(node(entry, name=b"a"))
+    entry = draft.new_node_id()
+    draft.put_node(node(entry, name=b"a"))
     with pytest.raises(sqlite3.IntegrityError):
         catalog.commit(draft, now_ms=1)
     assert (catalog.head, catalog.counter, catalog.known.count(), catalog.node(16)) == (0, 0, 0, None)
@@ -273,6 +276,43 @@ def test_i5_a_catalog_that_cannot_go_back_to_its_last_commit_is_not_written_any_
         add(catalog, b"a")
 
 
+class Interrupted:
+    """A connection that is interrupted when a commit has taken effect, before anyone hears of it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._writing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        done = self._db.execute(sql, *parameters)
+        if sql == "COMMIT" and self._writing:
+            raise KeyboardInterrupt
+        self._writing |= sql == "BEGIN IMMEDIATE"
+        return done
+
+
+def test_what_was_looked_up_is_asked_again_where_a_commit_was_interrupted(catalog: Catalog) -> None:
+    asked = [catalog.present_named(ROOT, b"a"), catalog.node_at(ROOT_NODE, b"a")]
+    assert [bool(answer) for answer in asked] == [False, False]
+    db = catalog._db
+    catalog._db = Interrupted(db)  # type: ignore[assignment]
+    draft = Draft(catalog)
+    held = created(draft.allocate(), name=b"a")
+    entry = draft.new_node_id()
+    draft.put_node(node(entry, name=b"a"))
+    draft.put(ObjectState(held, node=entry))
+    with pytest.raises(KeyboardInterrupt):
+        catalog.commit(draft, now_ms=1)
+    catalog._db = db
+    assert list(catalog.present_named(ROOT, b"a")) == [held.uid]
+    found = catalog.node_at(ROOT_NODE, b"a")
+    assert found is not None
+    assert list(catalog.uids_at(found.id)) == [held.uid]
+
+
 def test_i12_a_crash_in_the_middle_of_a_commit_leaves_the_last_one() -> None:
     database = MemoryDatabase()
     catalog = Catalog.open(database, FOLDER, lambda: OWN)
@@ -301,4 +341,4 @@ def test_an_entry_of_the_hierarchy_is_an_object_like_others(catalog: Catalog) ->
     draft.put(ObjectState(record(bytes(20), ENTRY, place(cn, name=b"member/x"), content(cn, size=0))))
     catalog.commit(draft, now_ms=1)
     assert catalog.named(b"", b"member/x") == [bytes(20)]
-    assert catalog.present_named(b"", b"member/x") == []
+    assert not catalog.present_named(b"", b"member/x")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given, settings
 
+from replicad.catalog import remembered
 from replicad.catalog.store import Catalog
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
@@ -61,6 +64,29 @@ def test_every_lookup_is_as_in_memory(commits: list[list[Step]]) -> None:
             assert answer == expected[what], what
     with catalog.reader() as reader:
         assert lookups(reader, uids) == lookups(catalog, uids)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_what_was_looked_up_before_a_commit_is_right_after_it(commits: list[list[Step]]) -> None:
+    """And so it is where there is room for few answers, and where many were asked for at once."""
+    with patch.multiple(remembered, KEPT_MAX=6, KEPT_LEFT=4):
+        catalog = Catalog.open(None, FOLDER, lambda: OWN)
+        uids: list[Uid] = []
+        for now_ms, commit in enumerate(commits):
+            draft = Draft(catalog)
+            run(draft, uids, commit)
+            catalog.commit(draft, now_ms=now_ms)
+            catalog.look_ahead(
+                names=[(parent, name) for parent in (ROOT, *uids[:1]) for name in NAMES],
+                entries=[(parent, name) for parent in (ROOT_NODE, 16) for name in NAMES],
+                nodes=range(1, catalog.next_node + 1),
+                inodes=INODES,
+            )
+            with catalog.reader() as reader:
+                found, expected = lookups(catalog, uids), lookups(reader, uids)
+            for what, answer in found.items():
+                assert answer == expected[what], what
 
 
 @settings(max_examples=100, deadline=None)
