@@ -87,7 +87,9 @@ _ONE_NODE = prepared(_NODE.where(NODE.c.id == bindparam("id_")), "id_")
 _NODE_AT = prepared(
     _NODE.where(NODE.c.parent == bindparam("parent_"), NODE.c.name == bindparam("name_")), "parent_", "name_"
 )
-_NODES_IN = prepared(_NODE.where(NODE.c.parent == bindparam("parent_")).order_by(NODE.c.name), "parent_")
+_NODES_IN = prepared(
+    at_most(_NODE.where(NODE.c.parent == bindparam("parent_")).order_by(NODE.c.name)), "parent_", "limit_"
+)
 _BY_INODE = prepared(_NODE.where(NODE.c.inode == bindparam("inode_")).order_by(NODE.c.id), "inode_")
 
 _WANTED = wanted_pairs()
@@ -287,8 +289,8 @@ class Lookups:
     def node_at(self, parent: NodeId, name: bytes) -> Node | None:
         return self._one_node(_NODE_AT, parent, name)
 
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
-        return self._nodes(_NODES_IN, parent)
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
+        return self._nodes(_NODES_IN, parent, -1 if limit is None else limit)
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return self._nodes(_BY_INODE, signed(inode))

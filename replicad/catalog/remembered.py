@@ -31,6 +31,8 @@ KEPT_MAX = 4_096
 """Answers of each kind: 6 MB a folder at most; a batch is planned on 2,048 objects."""
 KEPT_LEFT = KEPT_MAX * 3 // 4
 """So many are left when the oldest make room."""
+AHEAD_MIN = 16
+"""Keys that are worth a statement for many: that one takes as long as some 15 others."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -185,9 +187,9 @@ class Remembering(Ledger):
     def node_at(self, parent: NodeId, name: bytes) -> Node | None:
         return self._kept(self._answers.node_at, (parent, name), lambda key: Lookups.node_at(self, *key))
 
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
         node = self._answers.nodes.get(parent)
-        return () if node is not None and node.kind != DIRECTORY else super().nodes_in(parent)
+        return () if node is not None and node.kind != DIRECTORY else super().nodes_in(parent, limit)
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return self._kept(self._answers.by_inode, inode, lambda key: tuple(Lookups.node_by_inode(self, key)))
@@ -239,8 +241,9 @@ class Remembering(Ledger):
 
 
 def _unknown(kept: Mapping[_Key, object], keys: Iterable[_Key]) -> list[_Key]:
-    """As many as find room, each once."""
-    return list(islice(dict.fromkeys(key for key in keys if key not in kept), KEPT_LEFT))
+    """As many as find room, each once; none where they are so few that they are asked more cheaply one by one."""
+    lacking = list(islice(dict.fromkeys(key for key in keys if key not in kept), KEPT_LEFT))
+    return lacking if len(lacking) >= AHEAD_MIN else []
 
 
 def _fill_in(kept: dict[_Key, tuple[_Value, ...]], asked: Iterable[_Key], found: Iterable[tuple[_Key, _Value]]) -> None:

@@ -24,6 +24,9 @@ def absorb(draft: Draft, records: Sequence[Record]) -> None:
     The CNs of the records are the caller's to add: it knows by which rule (core.series).
     """
     before: dict[Uid, ObjectState | None] = {}
+    if len(records) > 1:
+        parents = {record.place.parent for record in records if record.place is not None}
+        draft.objects({record.uid for record in records} | parents)  # in one go, for those who ask for them below
     for incoming in records:
         held = draft.object(incoming.uid)
         merged = merge(held.record if held is not None else None, incoming)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from replicad.core.indexes import NodeIndexes, ObjectIndexes
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
 
 DIGEST_MODULUS = 2**128
+Found = TypeVar("Found")
 FIRST_ASKED = 64
 """Where a view is asked for the first few of many and the draft may have taken some of them: the first try. Each next
 one asks for four times as many, so all together cost what one that knew would."""
@@ -183,12 +184,12 @@ class Draft:
         state = self.states.get(uid)
         return state.pending if state is not None else uid not in self.dropped
 
-    def _first(self, ask: Callable[[int], Sequence[Uid]], limit: int, holds: Callable[[Uid], bool]) -> list[Uid]:
+    def _first(self, ask: Callable[[int], Sequence[Found]], limit: int, holds: Callable[[Found], bool]) -> list[Found]:
         """The first `limit` of the view's that hold; `ask(n)` gives its first n."""
         asked = max(limit, FIRST_ASKED)
         while True:
             found = ask(asked)
-            left = [uid for uid in found if holds(uid)]
+            left = [one for one in found if holds(one)]
             if len(left) >= limit or len(found) < asked:
                 return left[:limit]
             asked *= 4
@@ -204,10 +205,15 @@ class Draft:
         found = self.view.node_at(parent, name)
         return None if found is None or found.id in self.nodes else found
 
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
-        found = [node for node in self.view.nodes_in(parent) if node.id not in self.nodes]
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
+        if limit is None:
+            found = [node for node in self.view.nodes_in(parent) if node.id not in self.nodes]
+        else:
+            found = self._first(
+                lambda asked: self.view.nodes_in(parent, asked), limit, lambda node: node.id not in self.nodes
+            )
         found.extend(self._ours(self._node_indexes.parents.at(parent)))
-        return sorted(found, key=lambda node: node.name)
+        return sorted(found, key=lambda node: node.name)[:limit]
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         found = [node for node in self.view.node_by_inode(inode) if node.id not in self.nodes]

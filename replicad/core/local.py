@@ -100,6 +100,8 @@ class Displaced(msgspec.Struct, frozen=True):
 
 LocalChange = Appeared | Edited | Moved | Vanished | Displaced
 
+AHEAD_NODES = 1_024
+"""Entries of a removed directory that are looked up in one go."""
 LIMBO_NODE: NodeId = 3
 """In drafts alone: what is displaced is a child of it. Its path is one at which nothing ever is."""
 
@@ -316,7 +318,10 @@ class Originator:
         self._pins.above(top.parent)
         if top.id == change.node:
             self._pins.siblings(top.parent, top.name)
-        for node in list(self._below(self._node(change.node)))[::-1]:
+        below = list(self._below(self._node(change.node)))[::-1]
+        for index, node in enumerate(below):
+            if index % AHEAD_NODES == 0:
+                self._draft.look_ahead(nodes=below[index : index + AHEAD_NODES])
             self._clear_hidden(node)
             for uid in self._draft.uids_at(node):
                 self._write_gone(uid)

@@ -115,8 +115,8 @@ class Memo:
     def node_at(self, parent: NodeId, name: bytes) -> Node | None:
         return _remembered(self._node_at, (parent, name), lambda key: self.view.node_at(*key))
 
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
-        return self.view.nodes_in(parent)
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
+        return self.view.nodes_in(parent, limit)
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return self.view.node_by_inode(inode)

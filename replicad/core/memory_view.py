@@ -102,9 +102,9 @@ class MemoryView:
     def node_at(self, parent: NodeId, name: bytes) -> Node | None:
         return next((self.nodes[found] for found in self._node_indexes.names.at((parent, name))), None)
 
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
         found = (self.nodes[child] for child in self._node_indexes.parents.at(parent))
-        return sorted(found, key=lambda node: node.name)
+        return sorted(found, key=lambda node: node.name)[:limit]
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return [self.nodes[found] for found in sorted(self._node_indexes.inodes.at(inode))]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from replicad.core.draft import Draft
@@ -89,6 +90,10 @@ class Worklist(Generic[Item]):
         if item not in self._waiting:
             self._waiting.add(item)
             self._queue.append(item)
+
+    def upcoming(self, limit: int) -> list[Item]:
+        """The first `limit` of those that wait."""
+        return list(islice(self._queue, limit))
 
     def __iter__(self) -> Iterator[Item]:
         """Takes each item out, those too that are pushed meanwhile."""

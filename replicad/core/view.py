@@ -151,8 +151,8 @@ class View(Protocol):
 
     def node(self, node: NodeId) -> Node | None: ...
     def node_at(self, parent: NodeId, name: bytes) -> Node | None: ...
-    def nodes_in(self, parent: NodeId) -> Sequence[Node]:
-        """Ordered by name."""
+    def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
+        """Ordered by name; the first `limit` of them (all of them for None)."""
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         """Several for hard links, and for numbers that were reused."""

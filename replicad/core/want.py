@@ -26,6 +26,9 @@ from replicad.core.tree import Outcome, Slot, entries, outcome, slot_of
 from replicad.core.tree_places import Worklist, members, rep
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
 
+AHEAD_SLOTS = 1_024
+"""Looked up in one go; a view remembers a few thousand."""
+
 
 def settle(draft: Draft, slots: Iterable[Slot], changed: Iterable[Uid]) -> None:
     """Bring pending, base, node and beneath in step with the tree, for all that this draft may have changed.
@@ -111,8 +114,25 @@ class _Settler:
             self._settle_absent(uid)
         for uid in directories:
             self._look_below(uid)
+        ahead = 0
         for slot in self._waiting:
+            if not ahead:
+                upcoming = [slot, *self._waiting.upcoming(AHEAD_SLOTS - 1)]
+                self._look_ahead(upcoming)
+                ahead = len(upcoming)
             self._settle_slot(slot)
+            ahead -= 1
+
+    def _look_ahead(self, slots: Sequence[Slot]) -> None:
+        """What settling these will ask."""
+        if len(slots) == 1:
+            return
+        directories = {slot.directory for slot in slots}
+        nodes = {uid: directory_node(self._draft, uid) for uid in directories}
+        self._draft.look_ahead(
+            names=[(uid, slot.name) for slot in slots for uid in members(self._draft, slot.directory)],
+            entries=[(node.id, slot.name) for slot in slots if (node := nodes[slot.directory]) is not None],
+        )
 
     def _look_below(self, directory: Uid) -> None:
         """What is in a directory is judged anew where the directory stands at another entry than it was judged by."""
@@ -124,7 +144,7 @@ class _Settler:
         else:
             before = {_node_before(self._draft, member) for member in members(self._draft, first)}
         self._stood[first] = now
-        if before == {now} or (before == {None} and now is not None and not self._draft.nodes_in(now)):
+        if before == {now} or (before == {None} and now is not None and not self._draft.nodes_in(now, 1)):
             return  # nothing can be as wanted in a directory that has just been made
         for name in entries(self._draft, first):
             self._waiting.push(Slot(first, name))

@@ -7,7 +7,7 @@ of before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 
 import msgspec
 
@@ -17,7 +17,9 @@ from replicad.core.memo import Memo
 from replicad.core.plan import plan
 from replicad.core.records import DIRECTORY
 from replicad.core.steps import Context, First, NeedContent, Step, StepKind, Wait
-from replicad.core.view import NodeId, View
+from replicad.core.tree_places import place_of
+from replicad.core.view import NodeId, ObjectState, View
+from replicad.core.want import directory_node
 
 PLANS_A_ROUND = 2_048
 """Objects planned in one go: bounds the time for which the folder's thread does nothing else (some 100 ms)."""
@@ -75,12 +77,24 @@ class Planner:
     def gather(self, ready: Iterable[Uid]) -> Planned:
         """Plan these in their order, as far as the round goes."""
         wanted = [uid for _, uid in zip(range(PLANS_A_ROUND), ready, strict=False)]
-        self._view.objects(wanted)
+        self._look_ahead(self._view.objects(wanted))
         for uid in wanted:
             if self._full or len(self._planned.seen) >= PLANS_A_ROUND:
                 break
             self._resolve(uid)
         return self._planned
+
+    def _look_ahead(self, states: Sequence[ObjectState]) -> None:
+        """What planning them will ask."""
+        if len(states) == 1:
+            return
+        places = [place for state in states if (place := place_of(state)) is not None]
+        nodes = {uid: directory_node(self._view, uid) for uid in {parent for parent, _ in places}}
+        self._view.look_ahead(
+            names=places,
+            entries=[(node.id, name) for parent, name in places if (node := nodes[parent]) is not None],
+            nodes=[state.node for state in states if state.node is not None],
+        )
 
     def _resolve(self, root: Uid) -> None:
         """Plan an object, and what it waits for, and what that waits for…"""

@@ -60,7 +60,7 @@ class Scanner:
     def unresolved(self) -> bool:
         """Something is open that can be decided once the watch has told everything up to now."""
         state = self._state
-        return bool(state.doomed or state.lost or any(state.ripe(place, state.turn + 1) for place in state.open))
+        return bool(state.doomed or state.lost or state.any_ripe)
 
     @property
     def at_rest(self) -> bool:

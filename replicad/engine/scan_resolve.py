@@ -33,6 +33,8 @@ from replicad.files.paths import join
 
 PIECE_NODES = 8_192
 """Entries that go in one commit: some 100 ms, and a draft of some 10 MB."""
+AHEAD_NODES = 1_024
+"""Looked up in one go: a catalog remembers a few thousand."""
 ROUNDS_MAX = 8
 """How often everything is looked at again in one draft: more than directories are moved into each other at a time."""
 
@@ -68,7 +70,7 @@ class Resolver:
 
     def run(self) -> None:
         if self._state.doomed:
-            self._go_on(*self._state.doomed.popleft())
+            self._go_on()
             return
         found = self._survey()
         claims = self._claims(found)
@@ -96,7 +98,10 @@ class Resolver:
     def _survey(self) -> list[_Open]:
         """Look again: much may have happened. What cannot be seen says nothing."""
         found = []
-        for place, why in self._ripe():
+        ripe = self._ripe()
+        for index, (place, why) in enumerate(ripe):
+            if index % AHEAD_NODES == 0:
+                self._draft.look_ahead(entries=[ahead for ahead, _ in ripe[index : index + AHEAD_NODES]])
             directory, name = place
             if directory != ROOT_NODE and self._draft.node(directory) is None:
                 self._state.close(place)
@@ -256,42 +261,60 @@ class Resolver:
     # 4: gone.
 
     def _remove(self, found: list[_Open]) -> bool:
-        room = PIECE_NODES
-        for one in found:
-            if one.node is None or one.sight not in (Sight.VANISHED, Sight.UNFIT):
-                continue
-            if room <= 0:
-                return True
-            piece = self._piece(one.node, set())
-            if piece is not None:
-                self._state.doomed.append((one.node.id, one.why.since))
-                room = 0
-            else:
-                self._step.take([Vanished(one.node.id)], one.why)
-                room -= 1
-        return room < PIECE_NODES
+        """All of them, in pieces: nobody has them, so what is decided of them now need not be asked again for each."""
+        gone = [one for one in found if one.node is not None and one.sight in (Sight.VANISHED, Sight.UNFIT)]
+        for one in gone:
+            assert one.node is not None
+            self._state.close(one.place)
+            self._state.doomed.append((one.node.id, one.why))
+        if gone:
+            self._go_on()
+        return bool(gone)
 
-    def _go_on(self, top: NodeId, since: int) -> None:
-        """The next piece of a large directory, if it is still gone."""
+    def _go_on(self) -> None:
+        """The next piece of what is gone."""
+        doomed, room = self._state.doomed, PIECE_NODES
+        while doomed and room > 0:
+            some = [doomed.popleft() for _ in range(min(len(doomed), room, AHEAD_NODES))]
+            self._look_ahead([node for top, _ in some if (node := self._draft.node(top)) is not None])
+            for index, (top, why) in enumerate(some):
+                if room <= 0:
+                    doomed.extendleft(reversed(some[index:]))
+                    break
+                room -= self._doom(top, why)
+
+    def _look_ahead(self, nodes: list[Node]) -> None:
+        parents = {node.parent: self._draft.uids_at(node.parent) for node in nodes}
+        self._draft.look_ahead(
+            names=[(uid, node.name) for node in nodes for uid in parents[node.parent]],
+            nodes=[node.id for node in nodes],
+        )
+
+    def _doom(self, top: NodeId, why: Why) -> int:
+        """Enter it as gone, if it still is, or the next piece of a large directory. Returns how much that was."""
         node = self._draft.node(top)
         if node is None:
-            return
-        self._state.add((node.parent, node.name), Why(by_scan=False, since=since))
+            return 0
+        self._state.add((node.parent, node.name), why)
         try:
             there, stat = self._moves.look((node.parent, node.name))
         except OSError:
-            return
+            return 1
         if look(node, stat if there else None, self._step.mount) not in (Sight.VANISHED, Sight.OTHER, Sight.UNFIT):
-            return
+            return 1
         piece = self._piece(node, set())
         if piece is None:
-            self._step.take([Vanished(top)], Why(by_scan=False))
-        else:
-            self._vanish(piece, node)
-            self._state.doomed.appendleft((top, since))
+            self._step.take([Vanished(top)], why)
+            return 1
+        self._vanish(piece, node)
+        self._state.doomed.appendleft((top, why))
+        return PIECE_NODES
 
     def _vanish(self, piece: list[NodeId], top: Node) -> None:
-        self._step.take([Vanished(node, top.id) for node in piece], Why(by_scan=False))
+        for start in range(0, len(piece), AHEAD_NODES):
+            some = piece[start : start + AHEAD_NODES]
+            self._draft.look_ahead(nodes=some)
+            self._step.take([Vanished(node, top.id) for node in some], Why(by_scan=False))
 
     def _piece(self, top: Node, kept: set[NodeId]) -> list[NodeId] | None:
         """The next entries of a large directory that can go, those within before those around them; None: it is small.
@@ -305,7 +328,7 @@ class Resolver:
         return [node for node in piece if node not in spared and node != top.id] or None
 
     def _inside_out(self, top: Node) -> Iterator[NodeId]:
-        way: list[tuple[Node, Iterator[Node]]] = [(top, iter(self._draft.nodes_in(top.id)))]
+        way: list[tuple[Node, Iterator[Node]]] = [(top, iter(self._draft.nodes_in(top.id, PIECE_NODES + 1)))]
         while way:
             node, inside = way[-1]
             child = next(inside, None)
@@ -313,7 +336,7 @@ class Resolver:
                 way.pop()
                 yield node.id
             elif child.kind == DIRECTORY:
-                way.append((child, iter(self._draft.nodes_in(child.id))))
+                way.append((child, iter(self._draft.nodes_in(child.id, PIECE_NODES + 1))))
             else:
                 yield child.id
 

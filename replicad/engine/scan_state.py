@@ -7,7 +7,7 @@ told up to which hint everything was looked at and decided, also while new hints
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,10 +35,13 @@ class Why(NamedTuple):
     """A walk has listed it; what is beneath it is on the walk's way."""
     since: int = 0
     """The generation."""
+    inode: int = 0
+    """As it was listed; 0 where it was not."""
 
     def and_also(self, other: Why) -> Why:
         """Both are reasons. Who saw it happen knows more of when than a scan; who must walk, walks."""
-        return Why(self.by_scan and other.by_scan, self.in_walk and other.in_walk, min(self.since, other.since))
+        by_scan, in_walk = self.by_scan and other.by_scan, self.in_walk and other.in_walk
+        return Why(by_scan, in_walk, min(self.since, other.since), self.inode or other.inode)
 
 
 class Hint(NamedTuple):
@@ -67,17 +70,20 @@ class Walk:
 
 @dataclass
 class ScanState:
-    places: dict[Place, Why] = field(default_factory=dict)
-    """To be looked at, in this order."""
+    places: OrderedDict[Place, Why] = field(default_factory=OrderedDict)
+    """To be looked at, in this order. (Taking the first of 20,000 out of a plain dict passes over all that was taken
+    before.)"""
     open: dict[Place, Open] = field(default_factory=dict)
     """Looked at, and not to be decided before everything has been."""
-    doomed: deque[tuple[NodeId, int]] = field(default_factory=deque)
-    """Directories that are gone, too large to be entered as gone in one go; the generation."""
+    open_seen: int = 0
+    """How many of these were not found by a scan, but seen as it happened."""
+    doomed: deque[tuple[NodeId, Why]] = field(default_factory=deque)
+    """Entries that are gone, and too many to be entered as gone in one go; so are those in a large directory."""
     due: dict[Place, tuple[int, Why]] = field(default_factory=dict)
     """To be looked at again, from a time on."""
     first_due_ms: int | None = None
     """Not after the first of them."""
-    hints: dict[tuple[bytes, bytes], Hint] = field(default_factory=dict)
+    hints: OrderedDict[tuple[bytes, bytes], Hint] = field(default_factory=OrderedDict)
     """By (directory, name)."""
     lost: dict[tuple[bytes, bytes], tuple[Hint, int]] = field(default_factory=dict)
     """Hints whose directory was not there: it was moved, of which the watch is about to tell, or removed; the turn."""
@@ -117,7 +123,7 @@ class ScanState:
         found = [
             *(why.since for why in self.places.values()),
             *(held.why.since for held in self.open.values()),
-            *(since for _, since in self.doomed),
+            *(why.since for _, why in self.doomed),
             *(hint.since for hint in self.hints.values()),
             *(hint.since for hint, _ in self.lost.values()),
             *(walk.since for walk in self.walks.values()),
@@ -128,10 +134,14 @@ class ScanState:
         return min(found, default=None)
 
     @property
+    def any_ripe(self) -> bool:
+        return bool(self.open_seen if self.walking else self.open)
+
+    @property
     def scan_left(self) -> bool:
         """Whether something that a scan has found is still to be looked at or decided."""
         looked_at = any(why.by_scan for why in self.places.values())
-        return self.walking or looked_at or bool(self.doomed) or any(held.why.by_scan for held in self.open.values())
+        return self.walking or looked_at or bool(self.doomed) or self.open_seen < len(self.open)
 
     def scan_again(self, since: int) -> None:
         self.again_since = min(self.again_since, since) if self.again else since
@@ -155,6 +165,8 @@ class ScanState:
             self.scan_again(why.since)
             return
         why = why if held is None else why.and_also(held.why)
+        self.close(place)
+        self.open_seen += not why.by_scan
         self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn)
 
     def look_once_more(self, place: Place) -> None:
@@ -166,7 +178,10 @@ class ScanState:
     def close(self, place: Place) -> Why | None:
         """No longer open; why it was."""
         held = self.open.pop(place, None)
-        return held.why if held is not None else None
+        if held is None:
+            return None
+        self.open_seen -= not held.why.by_scan
+        return held.why
 
     def add_hint(self, directory: bytes, name: bytes, hint: Hint) -> None:
         self.generation = max(self.generation, hint.since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -80,22 +81,37 @@ class Step:
         """Until the step's share of work is done or nothing is left."""
         state = self.state
         state.wake(self.now_ms)
-        left, followed = LOOKS_A_STEP, 0
+        left, followed, ahead = LOOKS_A_STEP, 0, 0
         while left > 0 and self._read_bytes < READ_BYTES_A_STEP:
             if state.places:
-                place = next(iter(state.places))
-                self.look_at(place, state.places.pop(place))
+                if not ahead:
+                    ahead = self._look_ahead(left)
+                self.look_at(*state.places.popitem(last=False))
+                ahead -= 1
                 left -= 1
             elif state.hints and not (state.walks and followed >= HINTS_PER_LISTING):
-                entry = next(iter(state.hints))
-                self._follow(*entry, state.hints.pop(entry))
-                left -= 1
-                followed += 1
+                for _ in range(min(len(state.hints), left, HINTS_PER_LISTING)):
+                    (directory, name), inode = state.hints.popitem(last=False)
+                    self._follow(directory, name, inode)
+                    left -= 1
+                    followed += 1
             elif state.walks:
                 left -= self._advance(min(state.walks.values(), key=lambda walk: walk.full))
                 followed = 0
             else:
                 return
+
+    def _look_ahead(self, left: int) -> int:
+        """What the next looks will ask, asked at once. Returns for how many."""
+        upcoming = list(islice(self.state.places.items(), left))
+        entries = [place for place, _ in upcoming]
+        tenants = {parent: self.draft.uids_at(parent) for parent, _ in entries}
+        self.draft.look_ahead(
+            names=[(uid, name) for parent, name in entries for uid in tenants[parent]],
+            entries=entries,
+            inodes=[why.inode for _, why in upcoming if why.inode],
+        )
+        return len(upcoming)
 
     def run_to_the_end(self) -> None:
         """All that there is, within a limit; what is left is left for later steps."""
@@ -314,11 +330,12 @@ class Step:
             self.state.miss(listing.path, full=walk.full, since=walk.since)
             return
         self.state.blocked.pop(listing.path, None)
+        inodes = {name: stat.inode for name, stat in listing.entries}
         for difference in compare(self.draft.nodes_in(at), listing.entries, self.mount, root=at == ROOT_NODE):
             if difference.sight is Sight.FOREIGN:
                 self.state.block(join(listing.path, difference.name), difference.sight.blocked)
             else:
-                self.state.add((at, difference.name), why)
+                self.state.add((at, difference.name), why._replace(inode=inodes.get(difference.name, 0)))
 
     def _is_listed(self, at: NodeId, path: bytes, since: int) -> bool:
         """Whether the directory that was listed is the one that the node stands for; else that is to be looked at."""

@@ -36,6 +36,7 @@ def lookups(view: View, uids: list[Uid]) -> dict[str, object]:
         "node": [view.node(node) for node in nodes],
         "node_at": [view.node_at(node, name) for node in nodes for name in NAMES],
         "nodes_in": [list(view.nodes_in(node)) for node in nodes],
+        "first_nodes_in": [list(view.nodes_in(node, 2)) for node in nodes],
         "node_by_inode": [list(view.node_by_inode(inode)) for inode in INODES],
         "uids_at": [list(view.uids_at(node)) for node in nodes],
         "hidden_at": [list(view.hidden_at(node)) for node in nodes],
@@ -70,7 +71,7 @@ def test_every_lookup_is_as_in_memory(commits: list[list[Step]]) -> None:
 @given(steps)
 def test_what_was_looked_up_before_a_commit_is_right_after_it(commits: list[list[Step]]) -> None:
     """And so it is where there is room for few answers, and where many were asked for at once."""
-    with patch.multiple(remembered, KEPT_MAX=6, KEPT_LEFT=4):
+    with patch.multiple(remembered, KEPT_MAX=6, KEPT_LEFT=4, AHEAD_MIN=1):
         catalog = Catalog.open(None, FOLDER, lambda: OWN)
         uids: list[Uid] = []
         for now_ms, commit in enumerate(commits):

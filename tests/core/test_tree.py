@@ -401,8 +401,8 @@ class CountingView:
         return self._counted(found) if callable(found) else found
 
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            answer = method(*args)
+        def call(*args: Any, **named: Any) -> Any:
+            answer = method(*args, **named)
             self.calls += 1
             self.answers += len(answer) if isinstance(answer, (list, tuple)) else 1
             return answer
