@@ -221,7 +221,7 @@ class Remembering(Ledger):
     ) -> None:
         answers = self._answers
         if lacking := _unknown(answers.present_named, names):
-            _fill_in(answers.present_named, lacking, self._many_present_named(lacking))
+            _fill_in(answers.present_named, lacking, sorted(self._many_present_named(lacking)))
         if free := _unknown(answers.node_at, entries):
             answers.node_at.update(dict.fromkeys(free))
             for node in self._many_nodes_at(free):

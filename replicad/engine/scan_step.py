@@ -81,7 +81,7 @@ class Step:
         """Until the step's share of work is done or nothing is left."""
         state = self.state
         state.wake(self.now_ms)
-        left, followed, ahead = LOOKS_A_STEP, 0, 0
+        left, followed, ahead, foreseen = LOOKS_A_STEP, 0, 0, 0
         while left > 0 and self._read_bytes < READ_BYTES_A_STEP:
             if state.places:
                 if not ahead:
@@ -90,11 +90,13 @@ class Step:
                 ahead -= 1
                 left -= 1
             elif state.hints and not (state.walks and followed >= HINTS_PER_LISTING):
-                for _ in range(min(len(state.hints), left, HINTS_PER_LISTING)):
-                    (directory, name), inode = state.hints.popitem(last=False)
-                    self._follow(directory, name, inode)
-                    left -= 1
-                    followed += 1
+                if not foreseen:
+                    foreseen = self._look_ahead_of_hints(left)
+                (directory, name), inode = state.hints.popitem(last=False)
+                self._follow(directory, name, inode)
+                foreseen -= 1
+                left -= 1
+                followed += 1
             elif state.walks:
                 left -= self._advance(min(state.walks.values(), key=lambda walk: walk.full))
                 followed = 0
@@ -104,14 +106,22 @@ class Step:
     def _look_ahead(self, left: int) -> int:
         """What the next looks will ask, asked at once. Returns for how many."""
         upcoming = list(islice(self.state.places.items(), left))
-        entries = [place for place, _ in upcoming]
-        tenants = {parent: self.draft.uids_at(parent) for parent, _ in entries}
-        self.draft.look_ahead(
-            names=[(uid, name) for parent, name in entries for uid in tenants[parent]],
-            entries=entries,
-            inodes=[why.inode for _, why in upcoming if why.inode],
-        )
+        if len(upcoming) > 1:
+            self._foresee([place for place, _ in upcoming], [why.inode for _, why in upcoming if why.inode])
         return len(upcoming)
+
+    def _look_ahead_of_hints(self, left: int) -> int:
+        """As `_look_ahead`. They are followed one by one all the same: a look may change where the next one leads."""
+        upcoming = list(islice(self.state.hints, left))
+        if len(upcoming) > 1:
+            at = {directory: self._locate(directory)[0] for directory, _ in upcoming}
+            self._foresee([(parent, name) for directory, name in upcoming if (parent := at[directory]) is not None])
+        return len(upcoming)
+
+    def _foresee(self, entries: Sequence[Place], inodes: Sequence[int] = ()) -> None:
+        tenants = {parent: self.draft.uids_at(parent) for parent, _ in entries}
+        names = [(uid, name) for parent, name in entries for uid in tenants[parent]]
+        self.draft.look_ahead(names=names, entries=entries, inodes=inodes)
 
     def run_to_the_end(self) -> None:
         """All that there is, within a limit; what is left is left for later steps."""

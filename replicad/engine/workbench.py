@@ -128,6 +128,16 @@ class Workbench:
         if self._applier.holding:
             self._take_in(self._applier.finish_held(now_ms), done, now_ms)
         self._fill(now_ms)
+        if self._ready:
+            self._work_on_ready(done, now_ms)
+        if done.applied.done:
+            self._next_sweep_ms -= SWEEP_REST_OFF_MS * len(done.applied.done)
+            self._waiting.progress(now_ms)
+        done.missing_parents = self._waiting.missing(MISSING_PARENTS_MAX)
+        done.more = bool(self._ready) or self._end_commit != self._catalog.commits
+        return done
+
+    def _work_on_ready(self, done: Round, now_ms: int) -> None:
         held, troubled = self._applier.held(), self._waiting.troubled
         planner = Planner(self._catalog, self._settled, self._fetching, held, troubled, BATCH_STEPS_MAX)
         planned = planner.gather(self._ready)
@@ -135,12 +145,6 @@ class Workbench:
         if planned.steps:
             self._take_in(self._applier.run(planned.steps, now_ms), done, now_ms)
             self._go_on(planned.accepted)
-        if done.applied.done:
-            self._next_sweep_ms -= SWEEP_REST_OFF_MS * len(done.applied.done)
-            self._waiting.progress(now_ms)
-        done.missing_parents = self._waiting.missing(MISSING_PARENTS_MAX)
-        done.more = bool(self._ready) or self._end_commit != self._catalog.commits
-        return done
 
     # -- ready
 
@@ -170,7 +174,7 @@ class Workbench:
         """The next objects in the order of pending. What is being fetched or remembered is not planned again."""
         if self._at_end and self._again and now_ms >= self._next_sweep_ms:
             self._cursor, self._at_end, self._again, self._in_vain = (0, b""), False, False, 0
-        while rows := self._catalog.pending_after(*self._cursor, PLANS_A_ROUND):
+        while self._catalog.pending_objects and (rows := self._catalog.pending_after(*self._cursor, PLANS_A_ROUND)):
             self._cursor, self._at_end = rows[-1], False
             found = [uid for _, uid in rows if uid not in self._waiting and self._fetching.wanted(uid) is None]
             if found:

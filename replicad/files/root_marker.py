@@ -73,10 +73,14 @@ def read_marker(fs: FileSystem) -> RootIdentity | None:
     with fs.open_read(MARKER) as file:
         text = file.read_at(0, MARKER_BYTES_MAX)
         inode = file.stat().inode
+    return RootIdentity(_marker_in(text), inode, fs.filesystem_uuid())
+
+
+def _marker_in(text: bytes) -> bytes:
     match = _LINE.match(text)
     if match is None:
         raise FileTrouble(MARKER, "is damaged: it holds no marker", transient=False)
-    return RootIdentity(bytes.fromhex(match[1].decode("ascii")), inode, fs.filesystem_uuid())
+    return bytes.fromhex(match[1].decode("ascii"))
 
 
 def write_marker(fs: FileSystem, marker: bytes) -> RootIdentity:

@@ -67,7 +67,7 @@ def test_every_lookup_is_as_in_memory(commits: list[list[Step]]) -> None:
         assert lookups(reader, uids) == lookups(catalog, uids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps)
 def test_what_was_looked_up_before_a_commit_is_right_after_it(commits: list[list[Step]]) -> None:
     """And so it is where there is room for few answers, and where many were asked for at once."""
