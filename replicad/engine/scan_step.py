@@ -10,7 +10,7 @@ import msgspec
 from replicad.core.diff import Sight, compare, look
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect
-from replicad.core.ids import Uid
+from replicad.core.ids import Cn, Uid, uid_of
 from replicad.core.local import Appeared, Edited, LocalChange, Moved, Originator
 from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
@@ -119,9 +119,12 @@ class Step:
         return len(upcoming)
 
     def _foresee(self, entries: Sequence[Place], inodes: Sequence[int] = ()) -> None:
+        """Each of them may be new, and then is the object of the next CN."""
         tenants = {parent: self.draft.uids_at(parent) for parent, _ in entries}
         names = [(uid, name) for parent, name in entries for uid in tenants[parent]]
         self.draft.look_ahead(names=names, entries=entries, inodes=inodes)
+        replica, counter = self.draft.replica, self.draft.counter
+        self.draft.objects(uid_of(Cn(replica, counter + index)) for index in range(1, len(entries) + 1))
 
     def run_to_the_end(self) -> None:
         """All that there is, within a limit; what is left is left for later steps."""
