@@ -92,8 +92,8 @@ class Step:
             elif state.hints and not (state.walks and followed >= HINTS_PER_LISTING):
                 if not foreseen:
                     foreseen = self._look_ahead_of_hints(left)
-                (directory, name), inode = state.hints.popitem(last=False)
-                self._follow(directory, name, inode)
+                (directory, name), hint = state.hints.popitem(last=False)
+                self._follow(directory, name, hint)
                 foreseen -= 1
                 left -= 1
                 followed += 1
