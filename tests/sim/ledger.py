@@ -69,9 +69,9 @@ class Ledger:
         """Contents of files of which a user changed mode or mtime: that is a version of its own, with the same bytes,
         and may win against whoever took them off. And of those that count as copies: of a file that was renamed, and
         whose name a new file took before anybody looked, nobody can tell whether it is a backup."""
-        self.left: dict[tuple[str, bytes], bytes] = {}
-        """By member and path: the content of the file that a rename took away from there; of what the member's replica
-        has not looked at yet."""
+        self.left: dict[tuple[str, bytes], list[bytes]] = {}
+        """By member and path: the contents of the files that renames took away from there, where the member's replica
+        has not looked since."""
         self.successors: dict[bytes, set[bytes]] = {}
         """By the content of a file that was renamed: of those that took its name before anybody looked."""
         self.common: set[bytes] = set()
@@ -115,6 +115,7 @@ class Ledger:
         self.successors.setdefault(blake3(left).digest(), set()).add(digest)
 
     def all_affirmed(self) -> set[bytes]:
+        """With what follows: where the successor counts as a copy itself, it is new at that name."""
         found = set(self.affirmed)
         while more := {left for left, took in self.successors.items() if left not in found and took & found}:
             found |= more

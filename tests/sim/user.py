@@ -74,7 +74,7 @@ class User:
             self._took_off(target)
         self._fs.user_rename(source, target)
         if moving is not None:
-            self._ledger.left[self._member.name, source] = moving
+            self._ledger.left.setdefault((self._member.name, source), []).append(moving)
             self._arrives(target, moving)
 
     def exchange(self, one: bytes, other: bytes) -> None:
@@ -82,7 +82,7 @@ class User:
         self._fs.user_exchange(one, other)
         for path, leaving in zip((one, other), datas, strict=True):
             if leaving is not None:
-                self._ledger.left[self._member.name, path] = leaving
+                self._ledger.left.setdefault((self._member.name, path), []).append(leaving)
         for path, coming in zip((other, one), datas, strict=True):
             if coming is not None:
                 self._arrives(path, coming)
@@ -123,8 +123,7 @@ class User:
         """A file with `data` takes a name. Where another file left it by a rename, and this one is new to the replica,
         the disk shows what an editor does that keeps a backup: the object stays at its name, edited, and what left is
         another one, a copy (engine.scan_moves)."""
-        left = self._ledger.left.pop((self._member.name, path), None)
-        if left is not None:
+        for left in self._ledger.left.get((self._member.name, path), ()):
             self._ledger.took_the_name(self._member, data, left)
 
     def _took_off(self, path: bytes) -> None:
