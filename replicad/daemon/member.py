@@ -19,6 +19,7 @@ from replicad import __version__
 from replicad.config.settings import Settings
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.effects import Changed, Report
+from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import FolderId, MemberId
 from replicad.core.naming import join_key_from_secret
 from replicad.daemon.clock import wall_ms
@@ -27,7 +28,7 @@ from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.folder_runtime import FolderRuntime, Shared, take_owners
 from replicad.daemon.folders import Folders
 from replicad.daemon.founders import Founders
-from replicad.daemon.members import MemberBook, usable
+from replicad.daemon.members import MemberBook, parsed, usable
 from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
 from replicad.daemon.sender import Sender
@@ -121,7 +122,7 @@ class MemberAtWork:
             self.identity,
             Myself(self.identity.member_id, self._group.group_id, os.urandom(16), __version__),
             self.router,
-            NetSettings(self.settings.member.listen),
+            NetSettings(self.settings.member.listen, self._port_before(reading)),
             desk=await self._desk(),
             source=shelf,
         ) as self.network:
@@ -135,6 +136,12 @@ class MemberAtWork:
                 await self._work(tasks)
             finally:
                 await self.folders.stop()
+
+    def _port_before(self, reading: Reading) -> int:
+        """What others were told the last time, where it was no more than where this member listened; else 0."""
+        own = reading.members.get(self.identity.member_id)
+        told = parsed(own.addresses) if own is not None and not self.settings.member.advertise else []
+        return told[0].port if told else 0
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Until it is cancelled, or the hierarchy's thread ends."""

@@ -89,7 +89,7 @@ class MemberBook:
 
     def addresses_of(self, member: Acquaintance) -> tuple[Address, ...]:
         """Where to dial it: as published, then where it was seen to come from."""
-        published = _parsed(member.addresses)
+        published = parsed(member.addresses)
         seen = self._observed.get(member.member_id)
         ports = dict.fromkeys(address.port for address in published)
         moved = [Address(seen, port) for port in ports] if seen is not None else []
@@ -98,7 +98,7 @@ class MemberBook:
     def own_addresses(self) -> list[Address]:
         """As published."""
         info = self.reading.members.get(self._own)
-        return _parsed(info.addresses) if info is not None else []
+        return parsed(info.addresses) if info is not None else []
 
     def _tell(self) -> None:
         if self._network is None:
@@ -124,7 +124,7 @@ def usable(members: Sequence[Acquaintance]) -> list[Acquaintance]:
     return found
 
 
-def _parsed(texts: Sequence[str]) -> list[Address]:
+def parsed(texts: Sequence[str]) -> list[Address]:
     """Addresses as members publish them; what is none is passed over, since others wrote it."""
     addresses = []
     for text in texts[:ADDRESSES_MAX]:

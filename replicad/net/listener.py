@@ -7,6 +7,7 @@ cannot pile up, and the number of connections is bounded before memory is spent 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -58,13 +59,23 @@ class Listener:
         await self._runner.setup()
         self._factory = self._runner.server
         try:
-            self._sockets = await _bind(self._settings.listen)
+            self._sockets = await self._bound()
         except OSError as error:
             await self._runner.cleanup()
             reason = error.strerror or str(error)
             raise OperatorError(f"cannot listen at {self._settings.listen}: {reason}; set [member] listen") from error
         self.addresses = tuple(Address(*bound.getsockname()[:2]) for bound in self._sockets)
         self._accepting = [asyncio.create_task(self._accept(bound)) for bound in self._sockets]
+
+    async def _bound(self) -> list[socket.socket]:
+        listen, before = self._settings.listen, self._settings.port_before
+        if not listen.port and before:
+            try:
+                return await _bind(Address(listen.host, before))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+        return await _bind(listen)
 
     async def stop(self) -> None:
         tasks = [*self._accepting, *self._handshakes]

@@ -9,9 +9,11 @@ from replicad.net.addresses import Address
 
 @dataclass(frozen=True, slots=True)
 class NetSettings:
-    """`listen` may have port 0 (any free one: tests)."""
+    """`listen` may have port 0: any free one, and `port_before` where that is free."""
 
     listen: Address
+    port_before: int = 0
+    """The one that the system gave the last time: those who knew this member find it there. 0: none."""
 
     ping_ms: int = 10_000
     """Both sides send one so often, whatever else they send: a round trip is measured and a dead peer noticed."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -106,18 +107,30 @@ def test_a_removed_member_is_out_and_nothing_waits_for_it(servers: Servers) -> N
 
 @pytest.mark.requirement("R17")
 def test_members_that_come_back_on_other_addresses_are_found_again(servers: Servers) -> None:
-    """The port of each is the system's choice at every start. One at a time: the others still know where to find each
-    other, and the one that has moved dials them."""
+    """One at a time: the others still know where to find each other, and the one that has moved dials them."""
     members = servers.group(3)
     for member in members:
         before = member.status()["member"]["addresses"]
         member.stop()
-        member.start()
+        with socket.create_server(("127.0.0.1", int(before[0].rpartition(":")[2]))):
+            member.start()  # its port is taken: the system gives it another
         assert member.status()["member"]["addresses"] != before
         others = {other.name for other in members if other is not member}
         until("it is linked with both again", lambda m=member, o=others: m.connected() == o)  # type: ignore[misc]
         (member.folder() / f"after-{member.name}").write_text("moved")
     servers.synchronized(members[0], members=3)
+    servers.same(members)
+
+
+def test_members_that_all_come_back_find_each_other_though_the_system_chose_their_ports(servers: Servers) -> None:
+    """Each takes the port that it had; it is where the others look for it."""
+    members = servers.group(2)
+    (members[0].folder() / "f").write_text("x")
+    for member in members:
+        member.kill()
+    for member in members:
+        member.start()
+    servers.synchronized(members[1], members=2)
     servers.same(members)
 
 
