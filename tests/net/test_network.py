@@ -417,3 +417,13 @@ async def test_members_of_another_group_refuse_each_other_and_say_so(pair: tuple
         assert (member_id, refusal.code) == (alpha.id, Code.GROUP)
         assert "this is group 67676767, not 68686868" in str(refusal)
         assert not alpha.seen.ups
+
+
+async def test_a_member_listens_where_it_did_before_unless_somebody_else_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        node, settings = Node(make_identity(tmp_path)), with_settings(port_before=port)
+        async with node.running(settings=settings):
+            assert node.address.port not in (0, port)
+    async with node.running(settings=settings):
+        assert node.address.port == port
