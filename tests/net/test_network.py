@@ -422,7 +422,7 @@ async def test_members_of_another_group_refuse_each_other_and_say_so(pair: tuple
 async def test_a_member_listens_where_it_did_before_unless_somebody_else_does(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        node, settings = Node(make_identity(tmp_path)), with_settings(port_before=port)
+        node, settings = Node(make_identity(tmp_path, "alpha")), with_settings(port_before=port)
         async with node.running(settings=settings):
             assert node.address.port not in (0, port)
     async with node.running(settings=settings):
