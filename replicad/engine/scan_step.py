@@ -76,6 +76,8 @@ class Step:
         self._founding = founding
         self._originator = Originator(draft, self.now_ms)
         self._read_bytes = 0
+        self._as_before = False
+        """The place that is looked at was left open, and nothing has been entered since."""
 
     def run(self) -> None:
         """Until the step's share of work is done or nothing is left."""
@@ -147,6 +149,8 @@ class Step:
 
     def look_at(self, place: Place, why: Why) -> None:
         directory, name = place
+        before = self.state.open.get(place)
+        self._as_before = before is not None and before.changes == self.state.changes
         held = self.state.close(place)
         if held is not None:
             why = Why(why.by_scan and held.by_scan, why.in_walk, min(why.since, held.since))
@@ -261,9 +265,10 @@ class Step:
         self.state.look_once_more(place)
 
     def _leave_open(self, place: Place, why: Why, moves: Moves) -> None:
-        """And look at the other side of what may be a move, though nothing has told of it."""
+        """And look at the other side of what may be a move, though nothing has told of it; once, as long as nothing is
+        entered: the other side may be a directory to be walked, on the way through which this place is met again."""
         self.state.leave_open(place, why)
-        for other in moves.looked_past:
+        for other in () if self._as_before else moves.looked_past:
             if other not in self.state.open:
                 self.state.add(other, Why(why.by_scan, since=why.since))
 
