@@ -43,6 +43,8 @@ HERE: MemberId = ""
 GUESS_AFTER = 3
 """Failures (some 4 s) after which members are asked who do not show that they have the content: whoever preserved it
 mostly installs it by then, and shows it."""
+HOPELESS_FAILURES = 5
+"""In a row, after some 15 s: a link that was lost is back by then, or its member is gone."""
 NO_SOURCE = "no connected member has this content"
 BROKE_OFF = "the transfer broke off"
 
@@ -135,6 +137,11 @@ class Fetching:
         """Whether the content is whole and verified in staging."""
         held = self._wants.get(uid)
         return held is not None and held.whole and held.digest == digest
+
+    def hopeless(self, uid: Uid) -> bool:
+        """Whether it was asked for in vain so often that nobody should wait for it."""
+        held = self._wants.get(uid)
+        return held is not None and held.failures >= HOPELESS_FAILURES
 
     def forget(self, uid: Uid) -> list[bytes]:
         """It was installed or is no longer wanted. Returns the staged names to be removed if they are there."""

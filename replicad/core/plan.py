@@ -10,8 +10,9 @@ Rules kept here (DESIGN section 3):
    installed, edits or deletes it; one that only loses its name is always preserved.
 12. A directory is removed only when nothing replicated is in it, and then by a call that fails where anything else is.
 And I4: a path holds a complete old or new version at every instant. So a new version comes from staging by an exchange
-where the name is taken; two entries that want each other's name are exchanged; an entry that must get out of the way
-and has no place to go yet comes out into staging as a node like any other, and goes on from there.
+where the name is taken; what goes waits for what comes in its place; two entries that want each other's name are
+exchanged; an entry that must get out of the way and has no place to go yet, or is exchanged for what is new at its
+name, comes out into staging as a node like any other, and goes on from there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from replicad.core.steps import (
     node_path,
 )
 from replicad.core.tree import Outcome, Slot, outcome, slot_of, slot_path
+from replicad.core.tree_places import rep
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, ObjectState, View
 from replicad.core.want import directory_node, main_node, same_bytes
 
@@ -86,9 +88,13 @@ def _plan_removal(view: View, state: ObjectState, rivals: tuple[Uid, ...], conte
         # The entry goes to them. Should its content be replaced first, this object's loss counts (preserve_reason).
         waiting = tuple(u for u in wanted if _pending(view, u) and u not in context.visiting)
         return First(waiting) if waiting else Step(StepKind.DETACH, uid, node=node.id)
-    if node.kind != DIRECTORY:
-        return _removal(view, uid, node)
-    return _first_children(view, node, context) or Step(StepKind.REMOVE_DIR, uid, node=node.id)
+    first = _first_children(view, node, context) if node.kind == DIRECTORY else None
+    if first is not None:
+        return first
+    successor = _successor(view, node, context)
+    if successor is not None:
+        return First((successor,))
+    return _removal(view, uid, node) if node.kind != DIRECTORY else Step(StepKind.REMOVE_DIR, uid, node=node.id)
 
 
 def _removal(view: View, uid: Uid, node: Node) -> Step:
@@ -189,7 +195,7 @@ def _plan_free(view: View, step: Step, lead: ObjectState, parent: Node, mine: li
         node = mine[0]
         if node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
             return _first_on_the_way(view, parent, node, context)
-        return replace(step, kind=StepKind.MOVE, node=node.id)
+        return _leaving(view, replace(step, kind=StepKind.MOVE, node=node.id), node, context)
     content = lead.record.content
     assert content is not None
     if step.object_kind == DIRECTORY:
@@ -215,7 +221,7 @@ def _plan_occupied(
         )
         if node is not None and _wants(view, occupant, node) and not _nested(view, node, occupant):
             return replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
-        if waiting:
+        if waiting and not (node is None and _gives_way(view, waiting, occupant, step, context)):
             return First(waiting)
         if node is not None and not _nested(view, node, occupant) and node.parent != STAGING_NODE:
             return replace(step, kind=StepKind.SWAP, node=node.id, occupant=occupant.id)
@@ -228,7 +234,7 @@ def _plan_occupied(
         if first is not None:
             return first
     if node is not None and node.parent != STAGING_NODE:
-        return Step(StepKind.LIFT, step.uid, node=node.id)
+        return _leaving(view, Step(StepKind.LIFT, step.uid, node=node.id), node, context)
     if node is not None and node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
         return _first_on_the_way(view, parent, node, context)
     content = lead.record.content
@@ -240,6 +246,44 @@ def _plan_occupied(
         step, node=node.id if node is not None else None, occupant=occupant.id, occupant_stays=bool(elsewhere)
     )
     return _kept(put, keep)
+
+
+def _leaving(view: View, step: Step, node: Node, context: Context) -> Plan:
+    """`step` takes `node` from its place; a file leaves it to whoever is new there."""
+    successor = _successor(view, node, context, new=True) if node.kind != DIRECTORY else None
+    return First((successor,)) if successor is not None else step
+
+
+def _successor(view: View, node: Node, context: Context, *, new: bool = False) -> Uid | None:
+    """Who is wanted where `node` is, and takes the name by an exchange, so that it is never empty (I4).
+
+    None where that one waits for `node` to go, or cannot be had: `node` then goes, and the name is empty for a while.
+    `new`: only who is nowhere on this disk. Two entries of the tree that take turns do so as their user had them do.
+    """
+    for uid in view.uids_at(node.parent):
+        slot = Slot(rep(view, uid), node.name)
+        found = outcome(view, slot)
+        if found is None:
+            continue
+        waits = not context.visiting.isdisjoint(found.winners) or context.hopeless(found.lead)
+        if waits or not _pending(view, found.lead) or (new and _own_nodes(view, slot, found)):
+            return None
+        parent = directory_node(view, slot.directory)
+        return found.lead if parent is not None and parent.id == node.parent else None
+    return None
+
+
+def _gives_way(view: View, tenants: Iterable[Uid], occupant: Node, step: Step, context: Context) -> bool:
+    """Whether `occupant` would leave at once for where it is wanted: then it is exchanged for what `step` puts.
+
+    It is planned as if that were waiting for it. It has an entry, so it asks this of nobody else.
+    """
+    if occupant.kind == DIRECTORY:
+        return False
+    behind = replace(context, visiting=context.visiting.union(step.winners))
+    found = (plan(view, uid, behind) for uid in tenants)
+    leaving = {StepKind.MOVE, StepKind.LIFT}
+    return any(isinstance(one, Step) and one.kind in leaving and one.node == occupant.id for one in found)
 
 
 def _first_children(view: View, directory: Node, context: Context) -> Plan:

@@ -97,6 +97,8 @@ class Context(msgspec.Struct, frozen=True):
     settled: Callable[[Uid], bool]
     staged: Callable[[Uid, bytes], bool]
     """Whether the content with this digest is whole in staging for this object."""
+    hopeless: Callable[[Uid], bool] = lambda uid: False
+    """Whether this object was tried in vain so often that none should wait for it who can do without."""
     visiting: frozenset[Uid] = frozenset()
     """Objects that wait for this one: where one of them is in the way, waiting would be for ever."""
 

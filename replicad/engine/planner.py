@@ -48,7 +48,8 @@ class Planned(msgspec.Struct):
 
 class Planner:
     """For one round. `held`: entries and objects that no step may touch (engine.apply). `troubled`: objects that must
-    wait because of trouble with themselves; they are not planned before their time for others that wait for them."""
+    wait because of trouble with themselves; they are not planned before their time for others that wait for them.
+    `hopeless`: those that had so much of it that others go on without them, where they can."""
 
     def __init__(
         self,
@@ -57,10 +58,11 @@ class Planner:
         fetching: Fetching,
         held: Set[NodeId | Uid],
         troubled: Callable[[Uid], bool],
+        hopeless: Callable[[Uid], bool],
         steps_max: int,
     ) -> None:
         self._view = Memo(view)
-        self._context = Context(settled, fetching.staged)
+        self._context = Context(settled, fetching.staged, lambda uid: fetching.hopeless(uid) or hopeless(uid))
         self._fetching = fetching
         self._held = held
         self._troubled = troubled

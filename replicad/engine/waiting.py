@@ -178,6 +178,12 @@ class Waiting:
         entry = self._entries.get(uid)
         return entry is not None and entry.failures > 0
 
+    def hopeless(self, uid: Uid) -> bool:
+        """Whether it had trouble so often that nobody should wait for it."""
+        entry = self._entries.get(uid)
+        failures = entry.failures if entry is not None else self._failures.get(uid, 0)
+        return failures > HURRIED_MAX
+
     def may_hurry(self, uid: Uid) -> bool:
         """Whether it waits, and news of the disk is reason enough to try again."""
         entry = self._entries.get(uid)

@@ -138,8 +138,9 @@ class Workbench:
         return done
 
     def _work_on_ready(self, done: Round, now_ms: int) -> None:
-        held, troubled = self._applier.held(), self._waiting.troubled
-        planner = Planner(self._catalog, self._settled, self._fetching, held, troubled, BATCH_STEPS_MAX)
+        held, waiting = self._applier.held(), self._waiting
+        stopped = (waiting.troubled, waiting.hopeless)
+        planner = Planner(self._catalog, self._settled, self._fetching, held, *stopped, BATCH_STEPS_MAX)
         planned = planner.gather(self._ready)
         self._take_planned(planned, done, now_ms)
         if planned.steps:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from replicad.core.records import Record
 from tests.engine.rig import Author, Rig
+
+PATIENCE_S = 60
+"""Longer than anything waits for a content that nobody has: core.fetching.HOPELESS_FAILURES and a round."""
 
 
 def test_what_is_wanted_at_the_name_of_what_it_lies_in_does_not_wait_for_itself() -> None:
@@ -17,3 +26,110 @@ def test_what_is_wanted_at_the_name_of_what_it_lies_in_does_not_wait_for_itself(
     rig.settle()
     assert rig.disk() == rig.wanted()
     assert not rig.catalog.pending(1)
+
+
+# -- an entry goes, and another is wanted in its place (I4)
+
+Change = Callable[[Author, Record], Sequence[Record]]
+
+
+def delete(author: Author, held: Record) -> Sequence[Record]:
+    return [author.delete(held), author.file(b"f", b"new")]
+
+
+def move(author: Author, held: Record) -> Sequence[Record]:
+    return [author.move(held, b"g"), author.file(b"f", b"new")]
+
+
+def move_later(author: Author, held: Record) -> Sequence[Record]:
+    """The same; the new one is planned first."""
+    return move(author, held)[::-1]
+
+
+def hide(author: Author, held: Record) -> Sequence[Record]:
+    """The new one wins the name."""
+    return [author.file(b"f", b"new")]
+
+
+CHANGES = (delete, move, move_later, hide)
+
+
+def _one_file() -> tuple[Rig, Author, Record]:
+    rig = Rig()
+    author = Author(rig.bodies)
+    held = author.file(b"f", b"old")
+    rig.take([held])
+    rig.settle()
+    return rig, author, held
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_i4_the_old_version_stays_until_the_content_of_the_new_one_is_there(change: Change) -> None:
+    rig, author, held = _one_file()
+    rig.peers = lambda cn: []
+    rig.take(change(author, held))
+    for _ in range(5):
+        rig.work()
+        assert rig.disk()[b"f"][2] == b"old"
+    rig.peers = lambda cn: ["peer"]
+    rig.fetching.linked(rig.now_ms)
+    rig.fs.before_read = lambda *_: _check_there(rig)
+    rig.settle()
+    assert rig.disk() == rig.wanted()
+    assert not rig.dirty
+
+
+def _check_there(rig: Rig) -> None:
+    assert b"f" in rig.fs.read_tree(), "the path is empty"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_i7_nothing_waits_for_ever_for_a_content_that_nobody_has(change: Change) -> None:
+    rig, author, held = _one_file()
+    rig.peers = lambda cn: []
+    rig.take(change(author, held))
+    _wait_until(rig, lambda: b"f" not in rig.disk())
+    if change in (move, move_later):
+        assert rig.disk()[b"g"][2] == b"old"
+    rig.peers = lambda cn: ["peer"]
+    rig.fetching.linked(rig.now_ms)
+    rig.settle()
+    assert rig.disk() == rig.wanted()
+
+
+def _wait_until(rig: Rig, done: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE_S):
+        rig.work()
+        if done():
+            return
+    raise AssertionError(f"it waits for ever: {rig.workbench.waiting()} {rig.fetching.waiting()}")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_i10_nothing_waits_for_ever_for_what_cannot_be_exchanged(change: Change) -> None:
+    rig, author, held = _one_file()
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "exchange":
+            raise OSError(errno.EIO, "as the test wants it")
+
+    rig.fs.before_change = refuse
+    rig.take(change(author, held))
+    _wait_until(rig, lambda: rig.disk() == rig.wanted())
+    assert not rig.catalog.pending(1)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_goes_waits_for_the_end_of_the_series_that_brings_what_comes(change: Change) -> None:
+    """Rule 7: what an unfinished series brought replaces nothing."""
+    rig, author, held = _one_file()
+    records = change(author, held)
+    rig.settled = lambda uid: uid == held.uid
+    rig.take(records)
+    for _ in range(5):
+        rig.work()
+    assert rig.disk() == {b"f": (1, 0o644, b"old")}
+    rig.settled = lambda uid: True
+    rig.workbench.release()
+    rig.settle()
+    assert rig.disk() == rig.wanted()
