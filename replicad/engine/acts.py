@@ -37,7 +37,8 @@ from replicad.core.steps import STAGING_PATH, StepKind
 from replicad.core.view import Node
 from replicad.engine.intents import Intent, Seen
 from replicad.engine.renames import exchange, permitted, rename, spare_of, trouble
-from replicad.files.fs import DIRECTORY, FILE, FileSystem, OpenFile, Stat
+from replicad.errors import FileTrouble
+from replicad.files.fs import DIRECTORY, FILE, OTHER, FileSystem, OpenFile, Stat
 
 __all__ = ["Done", "NotDone", "Surprise", "act", "is_fresh", "matches", "trouble"]
 
@@ -210,12 +211,20 @@ def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
     try:
         rename(fs, intent.source, intent.target)
     except FileExistsError:
-        return Surprise((intent.target,))
+        return _taken(fs, intent)
     except _NOT_THERE:
         if intent.source.startswith(STAGING_PATH + b"/") and fs.stat(intent.source) is None:
             return NotDone(staged_gone=True)
         return Surprise((intent.source, intent.target))
     return landed(fs, intent)
+
+
+def _taken(fs: FileSystem, intent: Intent) -> Surprise:
+    """The name is taken by something that the catalog does not know. Raises FileTrouble where it never will."""
+    stat = fs.stat(intent.target)
+    if stat is not None and stat.kind == OTHER:
+        raise FileTrouble(intent.target, "something that is not replicated (a fifo, socket or device) has this name")
+    return Surprise((intent.target,))
 
 
 def _take_out(fs: FileSystem, intent: Intent) -> Outcome:
@@ -275,7 +284,9 @@ def _other_thing(expected: Seen, stat: Stat | None) -> bool:
 def _make_dir(fs: FileSystem, intent: Intent, content: Content) -> Outcome:
     try:
         permitted(fs, lambda: fs.make_dir(intent.target, content.mode), intent.target)
-    except (FileExistsError, *_NOT_THERE):
+    except FileExistsError:
+        return _taken(fs, intent)
+    except _NOT_THERE:
         return Surprise((intent.target,))
     return made(fs, intent)
 
