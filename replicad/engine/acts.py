@@ -158,8 +158,7 @@ def give_back(fs: FileSystem, intent: Intent) -> Surprise:
         return Surprise(paths, keep=intent.aside)
     back = fs.stat(intent.aside)
     if intent.moving.is_version(back):
-        restage(fs, intent)
-        return Surprise(paths)
+        return Surprise(paths, keep=restage(fs, intent))
     if intent.moving.is_entry(back):
         return Surprise(paths, keep=intent.aside)  # ours, and somebody has written into it
     # Somebody has put yet another version over ours, and it came out now: the newest one stays, the other is kept.
@@ -170,12 +169,25 @@ def give_back(fs: FileSystem, intent: Intent) -> Surprise:
     return Surprise(paths, keep=intent.aside)
 
 
-def restage(fs: FileSystem, intent: Intent) -> None:
-    """The mover, which lies aside as it was, gets its name in staging back; where that is taken by now, it goes."""
+def restage(fs: FileSystem, intent: Intent) -> bytes:
+    """The mover, which lies aside as it was, gets its name in staging back; what is made as easily again goes.
+
+    Returns the path at which it is to be kept: a directory of ours that was in the tree, and got something in it there.
+    """
+    step = intent.step
+    if step.node is None and step.object_kind != FILE:
+        try:
+            (fs.remove_dir if step.object_kind == DIRECTORY else fs.unlink)(intent.aside)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return intent.aside
+        return b""
     try:
         fs.rename(intent.aside, intent.source)
     except FileExistsError:
-        (fs.remove_dir if intent.moving.kind == DIRECTORY else fs.unlink)(intent.aside)
+        fs.unlink(intent.aside)  # it was staged again meanwhile
+    return b""
 
 
 def put_back(fs: FileSystem, intent: Intent) -> Surprise:

@@ -11,7 +11,7 @@ import msgspec
 from replicad.catalog.changes import CONFLICT_AND_DELETED, Change
 from replicad.core.draft import Draft
 from replicad.core.ids import Uid
-from replicad.core.records import DIRECTORY
+from replicad.core.records import DIRECTORY, FILE
 from replicad.core.steps import Step, StepKind
 from replicad.core.view import View
 from replicad.engine.acts import Done, NotDone, Outcome, Surprise
@@ -89,12 +89,25 @@ def enter(
             applied.unstaged.append(step.lead)
         elif outcome.staged_gone and step.node is not None:
             applied.touched |= vacate(draft, step.node)
+        unstage(fs, act.intent)
         return []
+    unstage(fs, act.intent)
     changes = _keep(fs, act, outcome, now_ms) if outcome.keep else []
     if outcome.keep and from_staging:
         applied.unstaged.append(step.lead)
     applied.dirty += outcome.paths
     return changes
+
+
+def unstage(fs: FileSystem, intent: Intent) -> None:
+    """A directory or symlink that was made to be put, and was not: to make it again costs less than to remember it."""
+    step = intent.step
+    if step.kind != StepKind.PUT or step.node is not None or step.object_kind == FILE:
+        return
+    try:
+        (fs.remove_dir if step.object_kind == DIRECTORY else fs.unlink)(intent.source)
+    except OSError:
+        pass  # it is not there; or it lies there until the next start, which cleans staging
 
 
 def _dispose(fs: FileSystem, view: View, act: Act, done: Done, now_ms: int) -> list[Change]:

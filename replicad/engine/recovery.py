@@ -7,6 +7,7 @@ Then the stores are held against their lists: what lies there unlisted is listed
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 
@@ -64,16 +65,26 @@ def _clean_staging(catalog: Catalog, fs: FileSystem, recovered: Recovered, now_m
     for name, stat in fs.list_dir(STAGING_PATH):
         if name in accounted or wanted(name):
             continue
-        at = in_staging(name)
-        if name.startswith(b"new-"):
-            (fs.remove_dir if stat.kind == DIRECTORY else fs.unlink)(at)
+        if name.startswith(b"new-") and _remove(fs, in_staging(name), stat):
             continue
-        kept = preserve(fs, at, catalog.new_id(), CONFLICT_AND_DELETED, stranger(stat, name), STRAY, now_ms)
+        note = stranger(stat, name)
+        kept = preserve(fs, in_staging(name), catalog.new_id(), CONFLICT_AND_DELETED, note, STRAY, now_ms)
         if kept is not None:
             changes.append(kept)
             recovered.strays += 1
     if changes:
         catalog.commit(None, changes, now_ms=now_ms)
+
+
+def _remove(fs: FileSystem, at: bytes, stat: Stat) -> bool:
+    """False where it is a directory of ours that was in the tree for a moment, and got something in it there."""
+    try:
+        (fs.remove_dir if stat.kind == DIRECTORY else fs.unlink)(at)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _wanted_names(catalog: Catalog) -> Callable[[bytes], bool]:

@@ -68,8 +68,8 @@ def _replaced(fs: FileSystem, intent: Intent, leaving: Seen, intact: bool) -> Ou
     out = fs.stat(intent.aside)
     if out is not None:
         if intent.moving.is_version(out):
-            acts.restage(fs, intent)
-            return NotDone()
+            keep = acts.restage(fs, intent)
+            return Surprise((intent.target,), keep=keep) if keep else NotDone()
         if intent.moving.is_entry(out):  # it was given back, after somebody had written into it
             return Surprise((intent.target,), keep=intent.aside)
         return acts.inspect(fs, intent, leaving)

@@ -36,3 +36,66 @@ def test_i10_a_name_that_a_fifo_has_is_told_as_the_reason(make: Make) -> None:
     for _ in range(100):
         rig.work()
     assert rig.disk() == rig.wanted()
+
+
+# -- a directory of ours that was exchanged into the tree for a moment, and got something in it there
+
+
+def test_i3_what_somebody_put_into_a_directory_that_is_taken_back_is_preserved() -> None:
+    """The file that the directory replaced had just been edited: it comes back, the directory goes."""
+    rig, _ = _file_becomes_directory()
+
+    def act(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "exchange":
+            rig.fs.before_change = put_something_in
+            rig.fs.user_write(b"f", b"edited")
+
+    def put_something_in(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "exchange":
+            rig.fs.before_change = None
+            rig.fs.user_write(b"f/inside", b"precious")
+
+    rig.fs.before_change = act
+    rig.work()
+    rig.work()
+    assert rig.disk()[b"f"][2] == b"edited"
+    assert rig.stored() == [b"precious"]
+    assert rig.dirty
+    assert not rig.staging()
+
+
+def test_i12_a_staged_directory_that_holds_something_does_not_keep_the_daemon_from_starting() -> None:
+    rig, made = _file_becomes_directory()
+    rig.kill()
+    staged = b".replicad/staging/new-" + made.uid.hex().encode() + b"-0123456789abcdef"
+    rig.fs.user_mkdir(staged)
+    rig.fs.user_write(staged + b"/inside", b"precious")
+    rig.start()
+    assert rig.stored() == [b"precious"]
+    assert not rig.staging()
+
+
+@pytest.mark.parametrize("kind", ["directory", "symlink"])
+def test_what_was_staged_and_not_put_is_not_left_in_staging(kind: str) -> None:
+    rig = Rig()
+    author = Author(rig.bodies)
+    held = author.file(b"f", b"1")
+    rig.take([held])
+    rig.settle()
+    made = author.directory(b"f") if kind == "directory" else author.symlink(b"f", b"target")
+    rig.take([author.delete(held), made])
+    rig.fs.user_write(b"f", b"edited")
+    rig.work()
+    assert rig.dirty == [b"f"]
+    assert not rig.staging()
+
+
+def _file_becomes_directory() -> tuple[Rig, Record]:
+    rig = Rig()
+    author = Author(rig.bodies)
+    held = author.file(b"f", b"1")
+    rig.take([held])
+    rig.settle()
+    made = author.directory(b"f")
+    rig.take([author.delete(held), made])
+    return rig, made
