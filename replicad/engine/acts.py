@@ -120,11 +120,10 @@ def landed(fs: FileSystem, intent: Intent) -> Done | Surprise:
     stat = fs.stat(intent.target)
     if intent.moving.is_version(stat):
         return Done(stat)
-    again = (intent.target,)
     foreign = stat is not None and not intent.moving.is_entry(stat)
-    if foreign and intent.step.kind == StepKind.MOVE and _other_thing(intent.moving, stat):
+    if foreign and not _from_staging(intent) and _other_thing(intent.moving, stat):
         return _move_back(fs, intent)
-    return Done(again=again)
+    return Done(again=(intent.target,))
 
 
 def inspect(fs: FileSystem, intent: Intent, leaving: Seen) -> Done | Surprise:
@@ -225,7 +224,7 @@ def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
     except FileExistsError:
         return _taken(fs, intent)
     except _NOT_THERE:
-        if intent.source.startswith(STAGING_PATH + b"/") and fs.stat(intent.source) is None:
+        if _from_staging(intent) and fs.stat(intent.source) is None:
             return NotDone(staged_gone=True)
         return Surprise((intent.source, intent.target))
     return landed(fs, intent)
@@ -276,6 +275,10 @@ def swapped(fs: FileSystem, intent: Intent) -> Done | Surprise:
 
 def _exchange(fs: FileSystem, intent: Intent, one: bytes, other: bytes) -> None:
     exchange(fs, one, other, spare_of(intent.aside))
+
+
+def _from_staging(intent: Intent) -> bool:
+    return intent.source.startswith(STAGING_PATH + b"/")
 
 
 def _move_back(fs: FileSystem, intent: Intent) -> Surprise:

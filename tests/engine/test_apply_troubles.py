@@ -99,3 +99,27 @@ def _file_becomes_directory() -> tuple[Rig, Record]:
     made = author.directory(b"f")
     rig.take([author.delete(held), made])
     return rig, made
+
+
+def test_i3_what_somebody_puts_in_place_of_what_came_from_staging_stays_in_the_tree() -> None:
+    """`f` goes by way of staging to `g`, where a user at once makes a directory in its place."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    held = author.file(b"f", b"1")
+    rig.take([held])
+    rig.settle()
+    rig.take([author.move(held, b"g"), author.file(b"f", b"new")])
+
+    def act(method: str, paths: tuple[bytes, ...]) -> None:
+        if paths == (b"g",) and b"g" in rig.fs.read_tree():
+            rig.fs.before_read = None
+            rig.fs.user_unlink(b"g")
+            rig.fs.user_mkdir(b"g")
+            rig.fs.user_write(b"g/inside", b"precious")
+
+    rig.fs.before_read = act
+    for _ in range(4):
+        rig.work()
+    assert rig.fs.before_read is None
+    assert rig.disk()[b"g/inside"][2] == b"precious"
+    assert b"g" in rig.dirty
