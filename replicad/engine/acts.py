@@ -121,7 +121,7 @@ def landed(fs: FileSystem, intent: Intent) -> Done | Surprise:
     if intent.moving.is_version(stat):
         return Done(stat)
     foreign = stat is not None and not intent.moving.is_entry(stat)
-    if foreign and not _from_staging(intent) and _other_thing(intent.moving, stat):
+    if foreign and not from_staging(intent) and _other_thing(intent.moving, stat):
         return _move_back(fs, intent)
     return Done(again=(intent.target,))
 
@@ -224,7 +224,7 @@ def _to_free_name(fs: FileSystem, intent: Intent) -> Outcome:
     except FileExistsError:
         return _taken(fs, intent)
     except _NOT_THERE:
-        if _from_staging(intent) and fs.stat(intent.source) is None:
+        if from_staging(intent) and fs.stat(intent.source) is None:
             return NotDone(staged_gone=True)
         return Surprise((intent.source, intent.target))
     return landed(fs, intent)
@@ -244,7 +244,13 @@ def _take_out(fs: FileSystem, intent: Intent) -> Outcome:
     except _NOT_THERE:
         return Surprise((intent.source,))
     out = fs.stat(intent.aside)
-    return Done(out=out) if intent.moving.is_version(out) else put_back(fs, intent)
+    return Done(out=out) if may_be_taken(intent, out) else put_back(fs, intent)
+
+
+def may_be_taken(intent: Intent, out: Stat | None) -> bool:
+    """Whether what came out was meant. What lay in staging was, and no scan looks there: where somebody who had it open
+    has written to it since, it is preserved when it has been quiet (engine.disposal)."""
+    return intent.moving.is_version(out) or from_staging(intent)
 
 
 def _swap(fs: FileSystem, intent: Intent) -> Outcome:
@@ -277,7 +283,7 @@ def _exchange(fs: FileSystem, intent: Intent, one: bytes, other: bytes) -> None:
     exchange(fs, one, other, spare_of(intent.aside))
 
 
-def _from_staging(intent: Intent) -> bool:
+def from_staging(intent: Intent) -> bool:
     return intent.source.startswith(STAGING_PATH + b"/")
 
 

@@ -83,7 +83,7 @@ def _replaced(fs: FileSystem, intent: Intent, leaving: Seen, intact: bool) -> Ou
 def _taken_out(fs: FileSystem, intent: Intent, intact: bool) -> Outcome:
     out = fs.stat(intent.aside)
     if out is not None:
-        if intent.moving.is_version(out):
+        if acts.may_be_taken(intent, out):
             return Done(out=out)
         if fs.stat(intent.source) is None:
             return acts.put_back(fs, intent)

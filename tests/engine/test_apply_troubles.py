@@ -123,3 +123,24 @@ def test_i3_what_somebody_puts_in_place_of_what_came_from_staging_stays_in_the_t
     assert rig.fs.before_read is None
     assert rig.disk()[b"g/inside"][2] == b"precious"
     assert b"g" in rig.dirty
+
+
+def test_i3_what_is_written_to_in_staging_and_deleted_there_is_preserved() -> None:
+    """`f` waits in staging for a directory that nobody knows; who has it open writes to it; it is deleted."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    held = author.file(b"f", b"1")
+    rig.take([held])
+    rig.settle()
+    handle = rig.fs.user_open(b"f")
+    moved = author.move(held, b"g", (77).to_bytes(16, "big"))
+    rig.take([moved, author.file(b"f", b"new")])
+    rig.settle()
+    assert rig.disk() == {b"f": (1, 0o644, b"new")}
+    handle.write_at(1, b"23")
+    rig.take([author.delete(moved)])
+    rig.settle()
+    rig.pass_quiet_time()
+    assert rig.stored() == [b"123"]
+    assert not rig.catalog.pending(1)
+    assert not rig.staging()
