@@ -29,16 +29,15 @@ from __future__ import annotations
 import errno
 
 import msgspec
-from blake3 import blake3
 
-from replicad.core.manifest import SMALL_FILE_BYTES
 from replicad.core.records import Content
 from replicad.core.steps import STAGING_PATH, StepKind
 from replicad.core.view import Node
+from replicad.engine import meta
 from replicad.engine.intents import Intent, Seen
 from replicad.engine.renames import exchange, permitted, rename, spare_of, trouble
 from replicad.errors import FileTrouble
-from replicad.files.fs import DIRECTORY, FILE, OTHER, FileSystem, OpenFile, Stat
+from replicad.files.fs import DIRECTORY, FILE, OTHER, FileSystem, Stat
 
 __all__ = ["Done", "NotDone", "Surprise", "act", "is_fresh", "matches", "trouble"]
 
@@ -309,12 +308,15 @@ def _make_dir(fs: FileSystem, intent: Intent, content: Content) -> Outcome:
         return _taken(fs, intent)
     except _NOT_THERE:
         return Surprise((intent.target,))
-    return made(fs, intent)
+    return made(fs, intent, content)
 
 
-def made(fs: FileSystem, intent: Intent) -> Done | Surprise:
-    """A directory was made at the target: whatever stands there now."""
+def made(fs: FileSystem, intent: Intent, content: Content) -> Done | Surprise:
+    """A directory was made at the target; it may be that its mode was not set any more."""
     stat = fs.stat(intent.target)
+    if stat is not None and stat.kind == DIRECTORY and stat.mode != content.mode:
+        fs.set_mode(intent.target, content.mode)
+        stat = fs.stat(intent.target)
     return Done(stat) if stat is not None and stat.kind == DIRECTORY else Surprise((intent.target,))
 
 
@@ -328,58 +330,24 @@ def _remove_dir(fs: FileSystem, intent: Intent) -> Outcome:
 
 
 def _set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content) -> Outcome:
-    """Mode and, for files, mtime."""
+    if not matches(node, fs.stat(intent.target)):
+        return Surprise((intent.target,))
+    return set_meta(fs, intent, node, content)
+
+
+def set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content) -> Outcome:
+    """Mode and, for files, mtime, whatever has been set of them already. Raises OSError."""
     path = intent.target
+    stat: Stat | None
+    right = True
     try:
         if node.kind == FILE and content.mtime_ns != node.mtime_ns:
-            return _set_times(fs, path, node, content)
-        if not matches(node, fs.stat(path)):
-            return Surprise((path,))
-        if node.kind == FILE or node.kind == DIRECTORY:
-            fs.set_mode(path, content.mode)
-        stat = fs.stat(path)
+            stat, right = meta.set_times(fs, path, node, content)
+        elif node.kind in (FILE, DIRECTORY):
+            stat = meta.set_mode(fs, path, node, content)
+        else:
+            stat = fs.stat(path)
+            stat = stat if Seen.of(node).is_version(stat) else None
     except _NOT_THERE:
-        return Surprise((path,))
-    if stat is None:
-        return Surprise((path,))
-    seen = Seen.of(node)
-    return Done(stat) if Seen.of(stat) in (seen, msgspec.structs.replace(seen, mode=stat.mode)) else Surprise((path,))
-
-
-def _set_times(fs: FileSystem, path: bytes, node: Node, content: Content) -> Outcome:
-    """Through an open handle, so that it is this very file that gets them."""
-    try:
-        file = fs.open_read(path)
-    except PermissionError:
-        return set_again(fs, path, node, content) if matches(node, fs.stat(path)) else Surprise((path,))
-    with file:
-        return _give_times(file, path, content) if matches(node, file.stat()) else Surprise((path,))
-
-
-def set_again(fs: FileSystem, path: bytes, node: Node, content: Content) -> Done | Surprise:
-    """Whatever has been set already, and whether or not the file may be read. Raises OSError."""
-    if node.kind == FILE:
-        try:
-            with fs.open_read(path) as file:
-                same = file.stat().inode == node.inode
-                return _give_times(file, path, content) if same else Surprise((path,))
-        except PermissionError:
-            fs.set_mtime(path, content.mtime_ns)
-    fs.set_mode(path, content.mode)
-    stat = fs.stat(path)
-    if stat is None or (stat.kind, stat.inode) != (node.kind, node.inode):
-        return Surprise((path,))
-    return Done(stat, again=(path,) if node.kind == FILE else ())
-
-
-def _give_times(file: OpenFile, path: bytes, content: Content) -> Done:
-    """What is noted is what is read back: not every filesystem holds nanoseconds.
-
-    RACE: a write between the last look and this, of equal size, has its mtime overwritten, and no look at the times
-    would ever find it. So the file is read once more: here if it is small, else by the scan (`again`).
-    """
-    file.set_meta(content.mode, content.mtime_ns)
-    stat = file.stat()
-    small = content.size <= SMALL_FILE_BYTES
-    right = small and blake3(file.read_at(0, content.size + 1)).digest() == content.digest
-    return Done(stat, again=() if right and file.stat() == stat else (path,))
+        stat = None
+    return Done(stat, again=() if right else (path,)) if stat is not None else Surprise((path,))

@@ -165,9 +165,11 @@ def _shown_cn(draft: Draft, lead: Uid) -> Cn:
 
 def _new_node(node: NodeId, intent: Intent, stat: Stat | None, shows: Cn) -> Node:
     step = intent.step
-    if stat is not None:
-        return _node(node, step.parent, step.name, stat, shows)
     put: Seen = intent.moving
+    if stat is not None:
+        new = _node(node, step.parent, step.name, stat, shows)
+        # A directory has no versions, so its mode may be somebody's already.
+        return new if step.kind != StepKind.PUT else msgspec.structs.replace(new, mode=put.mode)
     return Node(
         node,
         step.parent,

@@ -19,7 +19,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     """What identifies a version of an entry across a rename, which changes the ctime.
 
     An inode number alone is no identity, it is given out again at once; the time of birth makes it one, where the
-    filesystem tells it. Of a directory nothing else counts: its mtime moves with its entries, its mode is no content.
+    filesystem tells it.
     """
 
     kind: int
@@ -31,8 +31,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, entry: Stat | Node) -> Seen:
-        if entry.kind == DIRECTORY:
-            return cls(entry.kind, entry.inode, entry.birth_ns, 0, 0, 0)
         return cls(entry.kind, entry.inode, entry.birth_ns, entry.size, entry.mtime_ns, entry.mode)
 
     def is_entry(self, stat: Stat | None) -> bool:
@@ -44,8 +42,11 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
         return stat.kind == DIRECTORY or (stat.size, stat.mtime_ns) == (self.size, self.mtime_ns)
 
     def is_version(self, stat: Stat | None) -> bool:
-        """Whether `stat` is of this entry, and nobody has written to it."""
-        return stat is not None and Seen.of(stat) == self
+        """Whether `stat` is of this entry, and nobody has written to it. A directory has no versions: its mtime moves
+        with its entries, its mode is a matter of its own."""
+        if stat is None or stat.kind == DIRECTORY:
+            return self.is_entry(stat)
+        return Seen.of(stat) == self
 
 
 NOTHING = Seen(0, 0, 0, 0, 0, 0)

@@ -15,6 +15,8 @@ has emptied staging, and only what is seen at the target was done (I6).
 
 from __future__ import annotations
 
+import msgspec
+
 from replicad.core.records import Content
 from replicad.core.steps import StepKind
 from replicad.core.view import Node
@@ -41,9 +43,10 @@ def resume(fs: FileSystem, intent: Intent, node: Node | None, content: Content |
             return _taken_out(fs, intent, intact)
         case StepKind.SWAP:
             return _swapped(fs, intent)
-        case StepKind.MAKE_DIR:
+        case StepKind.MAKE_DIR if content is not None:
             stat = fs.stat(intent.target)
-            return Done(stat) if stat is not None and stat.kind == DIRECTORY else NotDone()
+            there = stat is not None and stat.kind == DIRECTORY
+            return acts.made(fs, intent, content) if there else NotDone()
         case StepKind.REMOVE_DIR:
             return Done() if fs.stat(intent.target) is None else NotDone()
         case StepKind.SET_META:
@@ -104,8 +107,11 @@ def _swapped(fs: FileSystem, intent: Intent) -> Outcome:
 
 
 def _meta_set(fs: FileSystem, intent: Intent, node: Node | None, content: Content | None) -> Outcome:
-    """Mode and mtime may have been set by half: then they are set again. Anything else is somebody's change."""
-    path, stat = intent.target, fs.stat(intent.target)
+    """Mode and mtime may have been set by half: then they are set again. Anything else is somebody's change.
+
+    The ctime does not tell any more whether a file was edited and its mtime set back: it is looked at again.
+    """
+    stat = fs.stat(intent.target)
     if node is None or content is None or stat is None:
         return NotDone()
     if (stat.kind, stat.inode, stat.size) != (node.kind, node.inode, node.size):
@@ -113,4 +119,5 @@ def _meta_set(fs: FileSystem, intent: Intent, node: Node | None, content: Conten
     times = stat.kind == DIRECTORY or stat.mtime_ns in (node.mtime_ns, content.mtime_ns)
     if not times or stat.mode not in (node.mode, content.mode):
         return NotDone()
-    return acts.set_again(fs, path, node, content)
+    done = acts.set_meta(fs, intent, node, content)
+    return msgspec.structs.replace(done, again=(intent.target,)) if isinstance(done, Done) else done

@@ -55,6 +55,9 @@ class Bodies:
         self._bodies[digest] = body
         return digest
 
+    def all(self) -> Iterable[bytes]:
+        return self._bodies.values()
+
     def __getitem__(self, digest: bytes) -> bytes:
         return self._bodies[digest]
 
