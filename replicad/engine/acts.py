@@ -335,13 +335,14 @@ def _set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content) -> O
     return set_meta(fs, intent, node, content)
 
 
-def set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content) -> Outcome:
-    """Mode and, for files, mtime, whatever has been set of them already. Raises OSError."""
+def set_meta(fs: FileSystem, intent: Intent, node: Node, content: Content, *, read: bool = False) -> Outcome:
+    """Mode and, for files, mtime, whatever has been set of them already; `read`: a file is not taken for unchanged by
+    its times. Raises OSError."""
     path = intent.target
     stat: Stat | None
     right = True
     try:
-        if node.kind == FILE and content.mtime_ns != node.mtime_ns:
+        if node.kind == FILE and (read or content.mtime_ns != node.mtime_ns):
             stat, right = meta.set_times(fs, path, node, content)
         elif node.kind in (FILE, DIRECTORY):
             stat = meta.set_mode(fs, path, node, content)

@@ -15,8 +15,6 @@ has emptied staging, and only what is seen at the target was done (I6).
 
 from __future__ import annotations
 
-import msgspec
-
 from replicad.core.records import Content
 from replicad.core.steps import StepKind
 from replicad.core.view import Node
@@ -109,7 +107,7 @@ def _swapped(fs: FileSystem, intent: Intent) -> Outcome:
 def _meta_set(fs: FileSystem, intent: Intent, node: Node | None, content: Content | None) -> Outcome:
     """Mode and mtime may have been set by half: then they are set again. Anything else is somebody's change.
 
-    The ctime does not tell any more whether a file was edited and its mtime set back: it is looked at again.
+    The ctime does not tell any more whether a file was edited and its mtime set back: it is read.
     """
     stat = fs.stat(intent.target)
     if node is None or content is None or stat is None:
@@ -119,5 +117,4 @@ def _meta_set(fs: FileSystem, intent: Intent, node: Node | None, content: Conten
     times = stat.kind == DIRECTORY or stat.mtime_ns in (node.mtime_ns, content.mtime_ns)
     if not times or stat.mode not in (node.mode, content.mode):
         return NotDone()
-    done = acts.set_meta(fs, intent, node, content)
-    return msgspec.structs.replace(done, again=(intent.target,)) if isinstance(done, Done) else done
+    return acts.set_meta(fs, intent, node, content, read=True)
