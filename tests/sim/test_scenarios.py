@@ -5,7 +5,7 @@ Members are a, b, c, d. A number is a file's content. "Together" means before ei
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
 
 import pytest
 
@@ -604,16 +604,17 @@ def test_a_loser_that_comes_up_again_is_brought_back_by_whoever_preserved_it() -
 
 
 def test_a_loser_that_comes_up_again_is_had_from_one_that_cannot_install_it() -> None:
-    """a has preserved it, and something that is not replicated stands where it should be. So its status never shows the
-    content, and by the time it can be fetched it is long since a pushed the record."""
+    """a has preserved it, and its disk takes nothing where it should be. So its status never shows the content, and by
+    the time it can be fetched it is long since a pushed the record."""
     group = a_loser_hidden_on_a()
     a, b, c = (group[name] for name in "abc")
 
-    def takes_the_name_as_soon_as_it_is_free() -> None:
-        with suppress(FileExistsError):
-            a.fs.user_fifo(b"n")
+    def takes_nothing_there(method: str, paths: tuple[bytes, ...]) -> bool:
+        if method in ("rename", "exchange") and paths[-1] == b"n":
+            raise OSError(errno.EIO, "as the test wants it")
+        return False
 
-    a.racing = takes_the_name_as_soon_as_it_is_free
+    a.kill_before = takes_nothing_there
     group.network.weather.fetch_loss = 1.0
     group.network.mend_all()
     group.run(10_000)
@@ -624,8 +625,7 @@ def test_a_loser_that_comes_up_again_is_had_from_one_that_cannot_install_it() ->
     group.run(60_000)
     assert tree(b) == tree(c) == {"m": 102, "n": 101}
     assert tree(a) == {"m": 102}
-    a.racing = None
-    a.fs.user_unlink(b"n")
+    a.kill_before = None
     group.heal()
     assert_tree(group, {"m": 102, "n": 101})
 
