@@ -168,23 +168,17 @@ def give_back(fs: FileSystem, intent: Intent) -> Surprise:
 
 
 def restage(fs: FileSystem, intent: Intent) -> bytes:
-    """The mover, which lies aside as it was, gets its name in staging back; what is made as easily again goes.
+    """The mover, which lies aside as it was, gets its name in staging back; where that is taken by now, it goes.
 
     Returns the path at which it is to be kept: a directory of ours that was in the tree, and got something in it there.
+    It is not removed before that is entered: that it has left staging would tell that it was put (engine.resume).
     """
-    step = intent.step
-    if step.node is None and step.object_kind != FILE:
-        try:
-            (fs.remove_dir if step.object_kind == DIRECTORY else fs.unlink)(intent.aside)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            return intent.aside
-        return b""
+    if intent.moving.kind == DIRECTORY and intent.step.node is None and fs.list_dir(intent.aside):
+        return intent.aside
     try:
         fs.rename(intent.aside, intent.source)
     except FileExistsError:
-        fs.unlink(intent.aside)  # it was staged again meanwhile
+        (fs.remove_dir if intent.moving.kind == DIRECTORY else fs.unlink)(intent.aside)
     return b""
 
 

@@ -30,7 +30,7 @@ from replicad.core.want import settle
 from replicad.engine import acts
 from replicad.engine.acts import NotDone, Outcome, Surprise
 from replicad.engine.complete import detach
-from replicad.engine.entering import Act, Applied, enter, kept_path, unstage
+from replicad.engine.entering import Act, Applied, enter, kept_path, litter, sweep
 from replicad.engine.intents import Intent, Seen, decode_intent, encode_intent
 from replicad.engine.preparing import (
     WITH_PARENT,
@@ -152,7 +152,7 @@ class Applier:
         except FileTrouble as error:
             applied.troubles.append((uid, error))
             batch.cleared.append(act.intent_id)
-            unstage(self._fs, act.intent)
+            applied.litter += litter(act.intent)
         except OSError as error:
             applied.troubles.append((uid, acts.trouble(path, error)))
             batch.kept = True
@@ -224,6 +224,7 @@ class Applier:
         settle(batch.draft, (), applied.touched)
         applied.installed += [uid for uid, state in batch.draft.states.items() if not state.pending]
         self._catalog.commit(batch.view.close_draft(batch.draft), batch.changes, now_ms=now_ms)
+        sweep(self._fs, applied.litter)
 
 
 def _subject(view: View, step: Step) -> tuple[Node | None, Content | None]:

@@ -49,6 +49,8 @@ class Applied(msgspec.Struct):
     """Objects whose node or base changed."""
     installed: list[Uid] = msgspec.field(default_factory=list)
     """Objects that are as the tree wants them now."""
+    litter: list[bytes] = msgspec.field(default_factory=list)
+    """Entries in staging that are of no use any more."""
 
     def extend(self, other: Applied) -> None:
         """Take in what came of another batch."""
@@ -83,15 +85,14 @@ def enter(
         applied.done.append(step)
         return changes
     applied.surprised.append(step.uid)
+    applied.litter += litter(act.intent)
     from_staging = step.kind == StepKind.PUT and step.node is None
     if isinstance(outcome, NotDone):
         if outcome.staged_gone and from_staging:
             applied.unstaged.append(step.lead)
         elif outcome.staged_gone and step.node is not None:
             applied.touched |= vacate(draft, step.node)
-        unstage(fs, act.intent)
         return []
-    unstage(fs, act.intent)
     changes = _keep(fs, act, outcome, now_ms) if outcome.keep else []
     if outcome.keep and from_staging:
         applied.unstaged.append(step.lead)
@@ -99,15 +100,21 @@ def enter(
     return changes
 
 
-def unstage(fs: FileSystem, intent: Intent) -> None:
+def litter(intent: Intent) -> list[bytes]:
     """A directory or symlink that was made to be put, and was not: to make it again costs less than to remember it."""
     step = intent.step
-    if step.kind != StepKind.PUT or step.node is not None or step.object_kind == FILE:
-        return
-    try:
-        (fs.remove_dir if step.object_kind == DIRECTORY else fs.unlink)(intent.source)
-    except OSError:
-        pass  # it is not there; or it lies there until the next start, which cleans staging
+    return [intent.source] if step.kind == StepKind.PUT and step.node is None and step.object_kind != FILE else []
+
+
+def sweep(fs: FileSystem, paths: list[bytes]) -> None:
+    """Remove litter, when the catalog says that it was not put: until then it is what tells so (engine.resume)."""
+    for path in paths:
+        try:
+            stat = fs.stat(path)
+            if stat is not None:
+                (fs.remove_dir if stat.kind == DIRECTORY else fs.unlink)(path)
+        except OSError:
+            continue  # it lies there until the next start, which cleans staging
 
 
 def _dispose(fs: FileSystem, view: View, act: Act, done: Done, now_ms: int) -> list[Change]:
