@@ -261,14 +261,22 @@ class Resolver:
     # 4: gone.
 
     def _remove(self, found: list[_Open]) -> bool:
-        """All of them, in pieces: nobody has them, so what is decided of them now need not be asked again for each."""
+        """In pieces: nobody has any of these, so what is decided of all of them need not be asked again after each."""
         gone = [one for one in found if one.node is not None and one.sight in (Sight.VANISHED, Sight.UNFIT)]
-        for one in gone:
-            assert one.node is not None
-            self._state.close(one.place)
-            self._state.doomed.append((one.node.id, one.why))
-        if gone:
-            self._go_on()
+        room = PIECE_NODES
+        for start in range(0, len(gone), AHEAD_NODES):
+            some = gone[start : start + AHEAD_NODES]
+            if room > 0:
+                self._look_ahead([one.node for one in some if one.node is not None])
+            for one in some:
+                assert one.node is not None
+                if room > 0 and self._piece(one.node, set()) is None:
+                    self._step.take([Vanished(one.node.id)], one.why)
+                    room -= 1
+                    continue
+                self._state.close(one.place)
+                self._state.doomed.append((one.node.id, one.why))
+                room = 0
         return bool(gone)
 
     def _go_on(self) -> None:

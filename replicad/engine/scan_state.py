@@ -165,8 +165,7 @@ class ScanState:
             self.scan_again(why.since)
             return
         why = why if held is None else why.and_also(held.why)
-        self.close(place)
-        self.open_seen += not why.by_scan
+        self.open_seen += (not why.by_scan) - (held is not None and not held.why.by_scan)
         self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn)
 
     def look_once_more(self, place: Place) -> None:
