@@ -20,11 +20,14 @@ class Dirty:
     `inode` is the directory's own (0: not known); where the directory is by the time of the look, `Watch.where` knows.
     Whoever finds another directory there, or none, before the look or after it, has not looked at what this tells of,
     and looks again when more has been told.
+
+    `renamed`: it came to this name from another one that is watched, so what had been told of it before was told there.
     """
 
     directory: bytes
     name: bytes
     inode: int = 0
+    renamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

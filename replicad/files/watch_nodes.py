@@ -86,6 +86,8 @@ class WatchNodes:
         self._doubtful: dict[tuple[Node, bytes], list[Node]] = {}
         """By their place; hardly ever more than one at each."""
         self._moves: list[_Move] = []
+        self._leaving: dict[int, None] = {}
+        """Cookies of renames of which the first half was told."""
 
     # Asked and told by whoever has looked at the disk.
 
@@ -168,7 +170,7 @@ class WatchNodes:
         path = self.path(node)
         if path is None:
             return
-        self.changes.append(Dirty(path, name, node.inode))
+        self.changes.append(Dirty(path, name, node.inode, self._is_renamed(mask, cookie)))
         if self._moves and mask & NAMES:
             self._moves = [move for move in self._moves if move.source is not node or move.cookie == cookie]  # 2.
         if mask & IS_DIRECTORY and mask & NAMES:
@@ -179,6 +181,15 @@ class WatchNodes:
                 for move in self._moves:
                     if move.cookie == cookie:
                         move.target, move.target_name = node, name
+
+    def _is_renamed(self, mask: int, cookie: int) -> bool:
+        """Whether this is the second half of a rename whose first half was told: the kernel tells them one after the
+        other, though what others do may come between."""
+        if mask & MOVED_FROM:
+            if len(self._leaving) == MOVES_MAX:
+                del self._leaving[next(iter(self._leaving))]
+            self._leaving[cookie] = None
+        return bool(mask & MOVED_TO) and self._leaving.pop(cookie, cookie) is None
 
     def _doubt(self, parent: Node, name: bytes) -> Node | None:
         dropped = parent.names.pop(name, None)

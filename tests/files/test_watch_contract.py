@@ -142,6 +142,28 @@ def test_dirty_names_its_directory_by_inode_too(eye: Eye) -> None:
     assert set(eye.settle()) == {Dirty(b"d", b"f", eye.world.there(b"d").inode)}
 
 
+def test_dirty_tells_what_was_renamed_within_the_folder(eye: Eye) -> None:
+    """And of nothing else: what comes out of staging or from outside had no name that was watched."""
+    world = eye.world
+    world.fs.make_dir(b"d", 0o755)
+    world.fs.make_dir(b".replicad/staging", 0o700)
+    eye.walk(b"d")
+    world.write(b"f", b"1")
+    world.write(b".replicad/staging/s", b"2")
+    eye.settle()
+
+    def renamed() -> set[bytes]:
+        return {join(one.directory, one.name) for one in eye.settle() if isinstance(one, Dirty) and one.renamed}
+
+    world.user_rename(b"f", b"d/g")
+    assert renamed() == {b"d/g"}
+    world.fs.rename(b".replicad/staging/s", b"d/s")
+    assert renamed() == set()
+    world.fs.rename(b"d/s", b".replicad/staging/s")
+    world.write(b"d/h", b"3")
+    assert renamed() == set()
+
+
 def test_a_directory_is_silent_until_it_is_watched_and_listed_after_that(eye: Eye) -> None:
     world = eye.world
     world.make_dirs(b"d/e")

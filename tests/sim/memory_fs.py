@@ -114,8 +114,9 @@ class MemoryFileSystem(UserSide):
         self.tree = Tree(clock, reuse_inodes, capacity_bytes)
         self.before_change: Hook | None = None
         self.before_read: Hook | None = None
-        self.on_entry: Callable[[Node, bytes, bool], None] | None = None
-        """The watch: told of (directory, name, whether it is new) after each change of an entry."""
+        self.on_entry: Callable[[Node, bytes, bool, Node | None], None] | None = None
+        """The watch: told of (directory, name, whether it is new, the directory that it came from) after each change of
+        an entry."""
         self.on_moved: Callable[[Node, bytes], None] | None = None
         """The watch: told of each directory that changed its place, after it has, and of its path before."""
         self.exchanges = True
@@ -294,14 +295,17 @@ class MemoryFileSystem(UserSide):
         if node.parent is not None:
             self._told(node.parent, node.name)
 
-    def _told(self, directory: Node, name: bytes, new: bool = False) -> None:
+    def _told(self, directory: Node, name: bytes, new: bool = False, source: Node | None = None) -> None:
         if self.on_entry is not None:
-            self.on_entry(directory, name, new)
+            self.on_entry(directory, name, new, source)
 
     def _moved(self, one: Node, one_name: bytes, other: Node, other_name: bytes, *nodes: Node) -> None:
         """The first node went from `one` to `other`, the second, if there is one, the other way."""
         self._told(one, one_name)
-        self._told(other, other_name, new=True)
+        self._told(other, other_name, new=True, source=one)
+        if len(nodes) > 1:
+            self._told(other, other_name)
+            self._told(one, one_name, new=True, source=other)
         places = (join(one.path(), one_name), join(other.path(), other_name))
         for node, before in zip(nodes, places, strict=False):
             if node.kind == DIRECTORY and self.on_moved is not None:

@@ -69,12 +69,13 @@ class MemoryWatch:
         self._fs.on_entry = self._fs.on_moved = None
         _forget(self._fs.tree.root)
 
-    def _on_entry(self, directory: Node, name: bytes, new: bool) -> None:
+    def _on_entry(self, directory: Node, name: bytes, new: bool, source: Node | None) -> None:
         if directory is self._fence:
             if new:
                 self._on_change(Marker(name))
         elif directory.watched:
-            self._on_change(Dirty(directory.path(), name, directory.inode))
+            renamed = source is not None and source.watched
+            self._on_change(Dirty(directory.path(), name, directory.inode, renamed))
 
     def _on_moved(self, node: Node, before: bytes) -> None:
         if not node.watched:
