@@ -23,6 +23,7 @@ from replicad.catalog.changes import (
     Preserved,
     RemoveOut,
 )
+from replicad.catalog.store import Catalog
 from replicad.core.ids import ReplicaId, Uid
 from replicad.core.steps import Step
 from replicad.core.view import Node, ObjectState
@@ -122,6 +123,20 @@ def listed(preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, 
             name,
         )
     )
+
+
+def settle_outs(catalog: Catalog, fs: FileSystem, now_ms: int) -> None:
+    """Those that are due, up to OUTS_A_STEP, in one commit."""
+    first_ms = catalog.first_out_ms()
+    if first_ms is None or now_ms < first_ms <= now_ms + QUIET_MS:
+        return
+    # Nothing is kept for longer than that: if the first is due later still, the clock was set back.
+    until_ms = now_ms if first_ms <= now_ms else 2**62
+    changes: list[Change] = []
+    for out in catalog.outs(until_ms, OUTS_A_STEP):
+        changes.extend(settle_out(fs, out, catalog.new_id(), CONFLICT_AND_DELETED, now_ms))
+    if changes:
+        catalog.commit(None, changes, now_ms=now_ms)
 
 
 def settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int) -> list[Change]:

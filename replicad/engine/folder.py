@@ -30,18 +30,18 @@ from replicad.core.fence import WAIT_BYTES
 from replicad.core.fetching import Fetching
 from replicad.core.ids import MemberId, ReplicaId, Uid
 from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, Status
-from replicad.core.plan import Step, node_path
+from replicad.core.plan import node_path
 from replicad.core.records import Record
 from replicad.core.tree import wanted_path
 from replicad.engine.awaiting import BlockedObject
-from replicad.engine.disposal import OUTS_A_STEP, QUIET_MS, settle_out
+from replicad.engine.clocks import Clocks
+from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_root import prepare_root, root_fault
 from replicad.engine.joining import Claim
-from replicad.engine.lag import Lag
 from replicad.engine.phases import (
     AUTO_RECOVERY,
     IN_ERROR,
@@ -62,13 +62,10 @@ from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
 from replicad.files.fs import FileSystem
 
-CLOCK_AHEAD_MS = 24 * 3_600_000
-"""A stamp this far ahead of our clock still converges, and is reported (DESIGN section 3, clocks)."""
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
 ROOT_CHECK_MS = 2_000
 """How often it is looked whether a root that was lost is there again: two system calls."""
-OUT_STORE = "ConflictAndDeleted"
 RUNNING_META = "engine.running"
 
 
@@ -125,14 +122,12 @@ class FolderReplica:
         self._fault = "it has not been started"
         self._claim: Claim | None = None
         self._unclean = False
-        self._ahead: set[MemberId] = set()
         self._asked_ms = 0
         self._root_checked_ms = now_ms
         self._settlings = 0
         self._scanned_ms = now_ms
         self._missing_parents: set[Uid] = set()
         self._reports: list[Effect] = []
-        self.lag = Lag()
         self.fetching = Fetching(settings.quota_bytes)
         self.exchange = Exchange(
             catalog,
@@ -146,6 +141,7 @@ class FolderReplica:
             now_ms=now_ms,
             serves=lambda: self.phase is not Phase.FOUNDING,
         )
+        self.clocks = Clocks(catalog, self.exchange)
         self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
         scanner = Scanner(
@@ -330,7 +326,7 @@ class FolderReplica:
         if self._may_apply():
             out += self._apply(now_ms)
         if not self._fault:
-            self._settle_outs(now_ms)
+            settle_outs(self.catalog, self.fs, now_ms)
         out += self._ask_for_parents(now_ms)
         assert self.fences is not None
         out += self.fences.handle(Tick(), now_ms)
@@ -366,7 +362,7 @@ class FolderReplica:
             remove_staged(self.fs, done.stale)
             self.disk.hint_paths(done.applied.dirty)
             self._missing_parents = done.missing_parents
-            self._measure_lag(done.applied.done, now_ms)
+            self.clocks.installed(done.applied.done, now_ms)
             if done.applied.done or done.idle:
                 out += self.exchange.after_commit(now_ms)
                 out += self.fences.progress(now_ms)
@@ -375,19 +371,6 @@ class FolderReplica:
             now_ms, exchange.peers_with, exchange.connected, lambda d: bool(catalog.kept(d, 1))
         )
         return out
-
-    def _measure_lag(self, steps: Sequence[Step], now_ms: int) -> None:
-        offsets: dict[ReplicaId, int] = {}
-        for state in self.catalog.objects(step.lead for step in steps if step.slot is not None):
-            newest = max((r for r in (state.record.place, state.record.content) if r), key=lambda r: r.time_ms)
-            if newest.replica not in offsets:
-                offsets[newest.replica] = self._clock_offset_ms(newest.replica)
-            self.lag.installed(newest.time_ms, offsets[newest.replica], now_ms)
-
-    def _clock_offset_ms(self, replica: ReplicaId) -> int:
-        """Our clock less that of the member who writes under `replica`; 0 where it is not in direct contact."""
-        known = self.exchange.statuses().get(self.catalog.replica_owner(replica) or "")
-        return known.received_ms - known.status.time_ms if known is not None and known.direct else 0
 
     def _claim_some(self, now_ms: int) -> list[Effect]:
         if self._claim is None:
@@ -416,18 +399,6 @@ class FolderReplica:
         self.catalog.commit(None, phase_changes(phase), now_ms=now_ms)
         self.workbench.offer(self.catalog.pending(1))
 
-    def _settle_outs(self, now_ms: int) -> None:
-        first_ms = self.catalog.first_out_ms()
-        if first_ms is None or now_ms < first_ms <= now_ms + QUIET_MS:
-            return
-        # Nothing is kept for longer than that: if the first is due later still, the clock was set back.
-        until_ms = now_ms if first_ms <= now_ms else 2**62
-        changes: list[CatalogChange] = []
-        for out in self.catalog.outs(until_ms, OUTS_A_STEP):
-            changes.extend(settle_out(self.fs, out, self.catalog.new_id(), OUT_STORE, now_ms))
-        if changes:
-            self.catalog.commit(None, changes, now_ms=now_ms)
-
     def _ask_for_parents(self, now_ms: int) -> list[Effect]:
         """Rule 10: asked for by UID when nothing is on its way that might bring them."""
         if not self._missing_parents or self.exchange.any_unsettled or now_ms < self._asked_ms + PARENTS_ASKED_MS:
@@ -441,11 +412,7 @@ class FolderReplica:
     def _absorb(self, draft: Draft, records: Sequence[Record]) -> None:
         absorb(draft, records)
         self._offer(draft)
-        limit_ms = self._now_ms + CLOCK_AHEAD_MS
-        for record in records:
-            for register in (record.place, record.content):
-                if register is not None and register.time_ms > limit_ms:
-                    self._report_ahead(register.replica)
+        self._reports += self.clocks.look(records, self._now_ms)
 
     def _offer(self, draft: Draft) -> None:
         """What a draft, about to be committed, makes pending; and what it makes superfluous of what is fetched."""
@@ -521,12 +488,3 @@ class FolderReplica:
         if wanted is None and state is not None and state.node is not None:
             return node_path(self.catalog, state.node)
         return wanted or b""
-
-    def _report_ahead(self, replica: ReplicaId) -> None:
-        member = self.catalog.replica_owner(replica) or f"replica {replica:016x}"
-        if member not in self._ahead:
-            self._ahead.add(member)
-            text = (
-                f"the clock of member {member} is more than a day ahead; its changes win until others edit after them"
-            )
-            self._reports.append(Report(0, text))

@@ -99,7 +99,7 @@ def look(replica: FolderReplica, members: Collection[MemberId], now_ms: int) -> 
         STATE_NAMES[state.state],
         state.reason,
         replica.disk.scanner.scanning,
-        replica.lag.median_s(now_ms),
+        replica.clocks.lag.median_s(now_ms),
         replica.fetching.used_bytes,
         replica.settings.quota_bytes,
         replica.catalog.not_installed(),
