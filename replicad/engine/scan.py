@@ -125,10 +125,8 @@ class Scanner:
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         """The answer to a `HashFile`."""
-        since, freed = self._reader.take_hash(join(directory, name), outcome)
-        for place, waiting_since in freed:
-            self._state.add(place, Why(by_scan=False, since=waiting_since))
-        self.hint(directory, name, since=since if since is not None else self._state.generation)
+        for place, since in self._reader.take_hash(join(directory, name), outcome):
+            self._state.add(place, Why(by_scan=False, since=since))
 
     def scan(self, path: bytes = b"", *, since: int = 0) -> None:
         """Look at a directory and all beneath it; the whole folder by default. Begins anew where one is running."""

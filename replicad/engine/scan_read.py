@@ -74,8 +74,11 @@ class Reader:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._hashing: dict[bytes, int] = {}
-        self._hashed: dict[bytes, HashOutcome] = {}
+        self._hashing: dict[bytes, dict[Place, int]] = {}
+        """By the path that was told to those who hash: the places that wait for it. A directory may be renamed
+        meanwhile, of which nobody is told for what is in it; a place stays the same."""
+        self._hashed: dict[Place, tuple[bytes, HashOutcome]] = {}
+        """Answers, until the place is looked at, with the path at which the file was read."""
         self._to_hash: dict[Place, int] = {}
         self._busy: dict[Place, _Busy] = {}
         self._fresh: dict[Place, int] = {}
@@ -94,22 +97,22 @@ class Reader:
     def oldest(self) -> int | None:
         """The lowest generation of what is still to be read: what makes it `hashing` or `unsettled`."""
         busy = (one.since for one in self._busy.values() if one.tries < BUSY_REPORTED_AT)
-        waiting = (self._hashing, self._to_hash, self._fresh)
+        waiting = (*self._hashing.values(), self._to_hash, self._fresh)
         return min([*busy, *(since for one in waiting for since in one.values())], default=None)
 
-    def take_hash(self, path: bytes, outcome: HashOutcome) -> tuple[int | None, list[tuple[Place, int]]]:
-        """The answer to a `HashFile`; its path must be looked at again (its generation, None where nobody had asked),
-        and so must the places returned."""
-        since = self._hashing.pop(path, None)
-        if since is not None:
+    def take_hash(self, path: bytes, outcome: HashOutcome) -> list[tuple[Place, int]]:
+        """The answer to a `HashFile`; the places that must be looked at now, each with its generation: those that wait
+        for it, and those that waited for room. None where nobody had asked."""
+        waiting = self._hashing.pop(path, {})
+        for place in waiting:
             if len(self._hashed) >= HASHING_MAX:
                 self._hashed.clear()  # of files that were moved or removed meanwhile: hashed anew if they turn up
-            self._hashed[path] = outcome
+            self._hashed[place] = (path, outcome)
         free = max(HASHING_MAX - len(self._hashing), 0)
         freed = list(self._to_hash.items())[:free]
         for place, _ in freed:
             del self._to_hash[place]
-        return since, freed
+        return [*waiting.items(), *freed]
 
     def may_try(self, place: Place, now_ms: int) -> int | None:
         """For a file that was being written and of which there is news: when to look, None for at once."""
@@ -121,6 +124,7 @@ class Reader:
         """There is nothing to be read here (any more)."""
         self._busy.pop(place, None)
         self._fresh.pop(place, None)
+        self._hashed.pop(place, None)
 
     def read(
         self, place: Place, path: bytes, stat: Stat, now_ns: int, since: int, effects: list[Effect]
@@ -153,15 +157,17 @@ class Reader:
         since: int,
         effects: list[Effect],
     ) -> Read | NotNow:
-        outcome = self._hashed.pop(path, None)
-        if isinstance(outcome, FileTrouble):
-            raise outcome
+        read_at, outcome = self._hashed.pop(place, (path, None))
         if isinstance(outcome, Hashed) and _same(outcome.stat, stat):
             return self._judge(place, path, outcome, now_ms, None, since)
-        if outcome is not None:
-            return self._judge(place, path, BeingWritten(path), now_ms, None, since)
-        if path in self._hashing:
-            self._hashing[path] = min(self._hashing[path], since)
+        if read_at == path:  # else what was read there, if anything, was another file
+            if isinstance(outcome, FileTrouble):
+                raise outcome
+            if outcome is not None:
+                return self._judge(place, path, BeingWritten(path), now_ms, None, since)
+        waiting = self._hashing.get(path)
+        if waiting is not None:
+            waiting[place] = min(waiting.get(place, since), since)
             return NotNow()
         if trusted_ms is not None:
             self._fresh[place] = since
@@ -169,7 +175,7 @@ class Reader:
         if len(self._hashing) >= HASHING_MAX:
             self._to_hash[place] = min(self._to_hash.get(place, since), since)
             return NotNow()
-        self._hashing[path] = since
+        self._hashing[path] = {place: since}
         effects.append(HashFile(*split(path)))
         return NotNow()
 

@@ -16,6 +16,7 @@ from replicad.engine import scan_resolve, scan_state, scan_step
 from replicad.engine.scan_read import BUSY_REPORTED_AT, FILE_BEING_WRITTEN, LARGE_BYTES
 from replicad.errors import FileTrouble
 from replicad.files.changes import Change, Dirty, Moved, Unwatchable
+from replicad.files.hashing import BeingWritten, hash_file
 from tests.engine.scan_world import World
 
 
@@ -688,6 +689,62 @@ def test_a_large_file_that_was_changed_while_it_was_hashed_is_hashed_again() -> 
     world.hash_large = True
     world.pass_time(5_000)
     world.run()
+    world.assert_shown()
+
+
+def asked_for_d_big() -> tuple[World, HashFile]:
+    """`d/big` is large, and waits for its hash."""
+    world = World()
+    world.hash_large = False
+    world.fs.user_mkdir(b"d")
+    large(world, b"d/big")
+    world.tick()
+    world.run()
+    (asked,) = world.effects
+    assert isinstance(asked, HashFile)
+    world.effects.clear()
+    return world, asked
+
+
+def test_a_large_file_whose_directory_is_renamed_before_it_was_read_is_hashed_where_it_is() -> None:
+    world, asked = asked_for_d_big()
+    world.fs.user_rename(b"d", b"e")
+    world.run()
+    world.scanner.hashed(asked.directory, asked.name, BeingWritten(b"d/big"))
+    world.run()
+    assert [effect for effect in world.effects if isinstance(effect, HashFile)] == [HashFile(b"e", b"big")]
+    world.hash_large = True
+    world.run()
+    assert at_rest(world)
+    world.assert_shown()
+
+
+def test_a_large_file_whose_directory_is_renamed_after_it_was_read_is_not_hashed_again() -> None:
+    world, asked = asked_for_d_big()
+    stat = world.fs.stat(b"d/big")
+    assert stat is not None
+    outcome = hash_file(world.fs, b"d/big", stat)
+    world.fs.user_rename(b"d", b"e")
+    world.run()
+    world.scanner.hashed(asked.directory, asked.name, outcome)
+    world.run()
+    assert world.effects == []
+    assert at_rest(world)
+    world.assert_shown()
+
+
+def test_a_large_file_whose_directory_is_renamed_is_not_taken_for_the_one_now_at_its_path() -> None:
+    world, asked = asked_for_d_big()
+    world.fs.user_rename(b"d", b"e")
+    world.fs.user_mkdir(b"d")
+    large(world, b"d/big", b"y")
+    world.tick()
+    world.run()
+    world.hash_one(asked)
+    world.hash_large = True
+    world.run()
+    world.pass_time(5_000)
+    assert at_rest(world)
     world.assert_shown()
 
 
