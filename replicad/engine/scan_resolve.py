@@ -72,6 +72,8 @@ class Resolver:
         if self._state.doomed:
             self._go_on()
             return
+        if self._state.open_since(self._told):
+            return  # it may be where one of the others has gone, and of it not everything has been told
         found = self._survey()
         claims = self._claims(found)
         if self._move(claims):
@@ -93,7 +95,7 @@ class Resolver:
             self._state.add(place, why)
 
     def _ripe(self) -> list[tuple[Place, Why]]:
-        return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(place, self._told)]
+        return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(held.why)]
 
     def _survey(self) -> list[_Open]:
         """Look again: much may have happened. What cannot be seen says nothing."""

@@ -113,10 +113,13 @@ class ScanState:
         """Whether a scan is on its way: what is missing may yet turn up."""
         return any(walk.full for walk in self.walks.values())
 
-    def ripe(self, place: Place, turn: int) -> bool:
-        """Whether an open place can be decided when the watch has told everything up to `turn`."""
-        held = self.open[place]
-        return held.turn < turn and not (held.why.by_scan and self.walking)
+    def ripe(self, why: Why) -> bool:
+        """Whether what is open waits for no scan to end."""
+        return not (why.by_scan and self.walking)
+
+    def open_since(self, turn: int) -> bool:
+        """Whether a place was left open since then that waits for no scan."""
+        return any(held.turn >= turn and self.ripe(held.why) for held in self.open.values())
 
     def oldest(self) -> int | None:
         """The lowest generation of anything that is still to be looked at or decided; None where nothing is."""

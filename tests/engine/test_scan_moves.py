@@ -505,3 +505,32 @@ def test_what_vanished_after_the_watch_was_asked_is_not_decided_on_its_answer() 
     world.take_in(told[1])
     world.run()
     assert world.uid(b"moved") == uid
+
+
+def test_a_swap_is_not_decided_by_half() -> None:
+    """One of the two names was looked at again after the watch was asked: the other alone would be a deletion."""
+    world = with_tree()
+    directory, file = world.uid(b"d"), world.uid(b"f")
+    told: list[Change] = []
+    world.deliver = told.append
+
+    def take_in() -> None:
+        for change in told:
+            world.take_in(change)
+        told.clear()
+        while not world.scanner.idle:
+            world.step()
+
+    for old, new in ((b"f", b"swap"), (b"d", b"f"), (b"swap", b"d")):
+        world.fs.user_rename(old, new)
+    take_in()
+    turn = world.scanner.ask_watch()
+    world.fs.user_unlink(b"f/x")
+    world.tick()
+    take_in()
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert not draft.states, "something was decided"
+    world.run()
+    assert (world.uid(b"f"), world.uid(b"d")) == (directory, file)
+    assert world.tree() == world.disk()
