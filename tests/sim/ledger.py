@@ -108,9 +108,13 @@ class Ledger:
 
     def took_the_name(self, member: SimMember, data: bytes, left: bytes) -> None:
         """A file with `data` has the name that one with `left` had. If it was known elsewhere, that is a swap; unless
-        its own name was taken likewise."""
+        its own name was taken likewise.
+
+        A content that was written more than once (`common`) may have been seen in another file: it does not tell that
+        this file was known, and the new file that it may be makes a copy of what left.
+        """
         digest = blake3(data).digest()
-        if digest not in self.disk(member).seen:
+        if digest not in self.disk(member).seen or digest in self.common:
             self.affirms(left)
         self.successors.setdefault(blake3(left).digest(), set()).add(digest)
 

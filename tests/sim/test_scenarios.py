@@ -685,6 +685,21 @@ def test_a_backup_that_an_editor_leaves_is_not_what_others_delete() -> None:
     assert_tree(group, {"f": 102, "backup": 101})
 
 
+def test_a_backup_is_one_though_the_new_file_has_a_content_that_was_there_before() -> None:
+    """As above: that the replica has seen the content of the new file elsewhere does not make the file a known one."""
+    group = a_group("ab", {"f": 101, "x": 7})
+    a, b = group["a"], group["b"]
+    apart(group)
+    b.stop()
+    move(b, "f", "backup")
+    put(b, "f", 7)
+    delete(a, "f")
+    group.run(1_000)
+    b.start()
+    group.heal()
+    assert_tree(group, {"f": 7, "backup": 101, "x": 7})
+
+
 def test_a_directory_that_is_kept_has_one_mode_everywhere() -> None:
     """(I1) It is gone by its own record, which says nothing of a mode unless who deleted it wrote it down."""
     group = a_group("abc", {"d/x": 1})

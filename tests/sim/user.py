@@ -35,9 +35,9 @@ class User:
     def write(self, path: bytes, data: bytes) -> None:
         """In place: makes the file, or empties it and writes it anew."""
         self._took_off(path)
+        self._ledger.wrote(data)
         self._arrives(path, data)
         self._fs.user_write(path, data)
-        self._ledger.wrote(data)
 
     def append(self, path: bytes, data: bytes) -> None:
         before = self._data(path)
@@ -49,9 +49,9 @@ class User:
     def save(self, path: bytes, data: bytes) -> None:
         """As an editor: a temporary file, renamed over."""
         self._took_off(path)
+        self._ledger.wrote(data)
         self._arrives(path, data)
         self._fs.user_save(path, data)
-        self._ledger.wrote(data)
 
     def mkdir(self, path: bytes) -> None:
         self._fs.user_mkdir(path)
