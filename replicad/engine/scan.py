@@ -168,6 +168,7 @@ class Scanner:
                 self._end_scan()
                 return looked
         self._state.start_over()
+        self._reader.start_over()
         return Looked(root_ok=False)
 
     def _end_scan(self) -> None:

@@ -120,6 +120,13 @@ class Reader:
         due_ms = busy.tried_ms + BUSY_FIRST_MS if busy is not None else now_ms
         return due_ms if due_ms > now_ms else None
 
+    def start_over(self) -> None:
+        """All is to be looked at anew; answers that are on their way still come."""
+        self._busy.clear()
+        self._fresh.clear()
+        self._to_hash.clear()
+        self._hashed.clear()
+
     def forget(self, place: Place) -> None:
         """There is nothing to be read here (any more)."""
         self._busy.pop(place, None)
@@ -135,6 +142,7 @@ class Reader:
         trusted_ms = -(-trusted_ns // NS_PER_MS) if trusted_ns > now_ns else None
         try:
             if stat.kind == SYMLINK:
+                self.forget(place)
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
             if stat.size > LARGE_BYTES:
                 return self._read_large(place, path, stat, now_ns // NS_PER_MS, trusted_ms, since, effects)

@@ -205,6 +205,7 @@ class Step:
         elif origin is not None or not sure:
             self._leave_open(place, why, moves)
         elif stat.kind == DIRECTORY:
+            self._reader.forget(place)
             self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
             if self.draft.node_at(*place) is not None:
                 self._enter_directory(path, why)
@@ -267,6 +268,7 @@ class Step:
     def _leave_open(self, place: Place, why: Why, moves: Moves) -> None:
         """And look at the other side of what may be a move, though nothing has told of it; once, as long as nothing is
         entered: the other side may be a directory to be walked, on the way through which this place is met again."""
+        self._reader.forget(place)  # if it is to be read, it is read when it is met again
         self.state.leave_open(place, why)
         for other in () if self._as_before else moves.looked_past:
             if other not in self.state.open:

@@ -854,3 +854,30 @@ def test_a_directory_that_goes_is_one_change_whatever_was_told_of_it(monkeypatch
     world.run()
     assert [type(change) for change in taken] == [Vanished]
     world.assert_shown()
+
+
+@pytest.mark.parametrize("what", ["directory", "symlink", "nothing", "another directory's"])
+def test_a_file_that_was_being_written_and_went_is_waited_for_no_more(what: str) -> None:
+    """Else no fence is ever passed again."""
+    world = World()
+    world.mkdir(b"d")
+    world.write(b"d/log", b"start")
+    world.deliver = lambda change: None
+    world.fs.before_read = always_written(world, b"d/log")
+    world.run()
+    assert not at_rest(world)
+    world.fs.before_read = None
+    world.deliver = world.take_in
+    if what == "another directory's":
+        world.fs.user_rename(b"d", b"n")
+    else:
+        world.fs.user_unlink(b"d/log")
+    if what == "directory":
+        world.mkdir(b"d/log")
+    elif what == "symlink":
+        world.fs.user_symlink(b"d/log", b"elsewhere")
+    world.run()
+    world.pass_time(2_000)
+    assert at_rest(world)
+    assert world.scanner.oldest() is None
+    assert world.tree() == world.disk()
