@@ -534,3 +534,46 @@ def test_a_swap_is_not_decided_by_half() -> None:
     world.run()
     assert (world.uid(b"f"), world.uid(b"d")) == (directory, file)
     assert world.tree() == world.disk()
+
+
+def look(world: World) -> None:
+    """At all that is known of; nothing is decided."""
+    while not world.scanner.idle:
+        world.step()
+
+
+def test_a_move_over_a_file_that_is_told_of_again_after_the_watch_was_asked_is_decided_whole() -> None:
+    """One half alone is a deletion, and the other then an edit: of what was moved nobody would know any more."""
+    world = with_tree()
+    moved = world.uid(b"f")
+    world.fs.user_rename(b"f", b"g")
+    world.tick()
+    look(world)
+    turn = world.scanner.ask_watch()
+    world.take_in(Dirty(b"", b"g"))
+    look(world)
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert not draft.states, "half of it was decided"
+    assert world.scanner.unresolved
+    world.run()
+    assert world.uid(b"g") == moved
+    world.assert_shown()
+
+
+def test_a_chain_of_moves_of_which_the_last_is_told_of_again_is_decided_whole() -> None:
+    world = with_tree()
+    first, second = world.uid(b"f"), world.uid(b"g")
+    world.fs.user_rename(b"g", b"d/x")
+    world.fs.user_rename(b"f", b"g")
+    world.tick()
+    look(world)
+    turn = world.scanner.ask_watch()
+    world.take_in(Dirty(b"d", b"x"))
+    look(world)
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert not draft.states, "a part of it was decided"
+    world.run()
+    assert (world.uid(b"g"), world.uid(b"d/x")) == (first, second)
+    world.assert_shown()
