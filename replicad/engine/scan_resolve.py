@@ -26,7 +26,7 @@ from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place
 from replicad.engine.scan_read import TROUBLED_RETRY_MS
-from replicad.engine.scan_state import Why
+from replicad.engine.scan_state import ANYTHING, Why
 from replicad.engine.scan_step import Step
 from replicad.files.fs import Stat
 from replicad.files.paths import join
@@ -48,6 +48,11 @@ class _Open(msgspec.Struct, frozen=True):
     stat: Stat | None
     node: Node | None
     sight: Sight
+
+    def left(self, elsewhere: set[int]) -> bool:
+        """Whether the entry that was known here is not, and one of its number stands elsewhere."""
+        node = self.node
+        return node is not None and node.inode in elsewhere and (self.stat is None or self.stat.inode != node.inode)
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -72,8 +77,8 @@ class Resolver:
         if self._state.doomed:
             self._go_on()
             return
-        if self._state.open_since(self._told):
-            return  # it may be where one of the others has gone, and of it not everything has been told
+        if ANYTHING in self._state.unripe_inodes(self._told):
+            return  # it may be where any of the others has gone, and of it not everything has been told
         found = self._survey()
         claims = self._claims(found)
         if self._move(claims):
@@ -95,7 +100,7 @@ class Resolver:
             self._state.add(place, why)
 
     def _ripe(self) -> list[tuple[Place, Why]]:
-        return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(held.why)]
+        return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(held, self._told)]
 
     def _survey(self) -> list[_Open]:
         """Look again: much may have happened. What cannot be seen says nothing."""
@@ -119,6 +124,19 @@ class Resolver:
                 continue
             node = self._draft.node_at(directory, name)
             found.append(_Open(place, path, why, stat, node, look(node, stat, self._step.mount)))
+        return self._without_halves(found)
+
+    def _without_halves(self, found: list[_Open]) -> list[_Open]:
+        """Less what stands, by its inode, at a place that is not to be decided yet: the other half of a move, which
+        something has told of again since the watch was asked. Decided alone, a move is a deletion and an edit. The
+        others do not wait: where things go all the time, there is always one of which not everything was told."""
+        elsewhere = self._state.unripe_inodes(self._told)
+        while elsewhere:
+            halves = [one for one in found if one.left(elsewhere)]
+            for one in halves:
+                self._state.hold_back(one.place, self._told)
+            found = [one for one in found if self._state.ripe(self._state.open[one.place], self._told)]
+            elsewhere = {one.stat.inode for one in halves if one.stat is not None}
         return found
 
     def _claims(self, found: list[_Open]) -> dict[NodeId, _Claim]:

@@ -56,6 +56,12 @@ class Open(NamedTuple):
     """`ScanState.changes` when it was looked at; -1: it is to be looked at once more."""
     turn: int
     """`ScanState.turn` when it was."""
+    inode: int
+    """Of the file or symlink that stood there; 0 for nothing, or ANYTHING."""
+
+
+ANYTHING = -1
+"""Instead of an inode: a directory stands there that has not been looked into, or what stands there was not seen."""
 
 
 @dataclass
@@ -113,13 +119,13 @@ class ScanState:
         """Whether a scan is on its way: what is missing may yet turn up."""
         return any(walk.full for walk in self.walks.values())
 
-    def ripe(self, why: Why) -> bool:
-        """Whether what is open waits for no scan to end."""
-        return not (why.by_scan and self.walking)
+    def ripe(self, held: Open, turn: int) -> bool:
+        """Whether an open place can be decided when the watch has told everything up to `turn`."""
+        return held.turn < turn and not (held.why.by_scan and self.walking)
 
-    def open_since(self, turn: int) -> bool:
-        """Whether a place was left open since then that waits for no scan."""
-        return any(held.turn >= turn and self.ripe(held.why) for held in self.open.values())
+    def unripe_inodes(self, turn: int) -> set[int]:
+        """What stands at places that can not, as far as was seen."""
+        return {held.inode for held in self.open.values() if not self.ripe(held, turn)} - {0}
 
     def oldest(self) -> int | None:
         """The lowest generation of anything that is still to be looked at or decided; None where nothing is."""
@@ -161,15 +167,20 @@ class ScanState:
         held = self.places.get(place)
         self.places[place] = why if held is None else why.and_also(held)
 
-    def leave_open(self, place: Place, why: Why) -> None:
-        """To be decided later. The walk that found it goes on without it."""
+    def leave_open(self, place: Place, why: Why, inode: int) -> None:
+        """To be decided later. The walk that found it goes on without it. `inode`: of what stands there, as `Open`."""
         held = self.open.get(place)
         if held is None and len(self.open) >= OPEN_MAX:
             self.scan_again(why.since)
             return
         why = why if held is None else why.and_also(held.why)
         self.open_seen += (not why.by_scan) - (held is not None and not held.why.by_scan)
-        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn)
+        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn, inode)
+
+    def hold_back(self, place: Place, turn: int) -> None:
+        """Not to be decided when the watch has told everything up to `turn`, but with a later answer."""
+        held = self.open[place]
+        self.open[place] = held._replace(turn=max(held.turn, turn))
 
     def look_once_more(self, place: Place) -> None:
         """At an open place, before anything is decided about it: it may be back."""

@@ -19,7 +19,7 @@ from replicad.core.want import settle
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place, is_within
 from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
-from replicad.engine.scan_state import Hint, ScanState, Walk, Why
+from replicad.engine.scan_state import ANYTHING, Hint, ScanState, Walk, Why
 from replicad.files.changes import Listing, Watch, walk_and_watch
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed
@@ -188,7 +188,7 @@ class Step:
         else:
             self._unblock(path, why, stat)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
-            self.state.leave_open(place, why)
+            self.state.leave_open(place, why, _standing(stat))
         elif sight is Sight.APPEARED:
             assert stat is not None
             self._appeared(place, path, stat, why, moves)
@@ -203,7 +203,7 @@ class Step:
             self.take([Moved(origin.id, *place, stat)], why)
             self.state.add(place, why)  # what else has changed about it
         elif origin is not None or not sure:
-            self._leave_open(place, why, moves)
+            self._leave_open(place, why, moves, _standing(stat))
         elif stat.kind == DIRECTORY:
             self._reader.forget(place)
             self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
@@ -228,7 +228,7 @@ class Step:
         if stat.inode != node.inode:
             origin, sure = moves.origin(stat, place)
             if origin is not None or not sure:
-                self._leave_open(place, why, moves)
+                self._leave_open(place, why, moves, _standing(stat))
                 return
         found = self._read(place, path, stat, why, moves)
         if found is not None:
@@ -265,11 +265,11 @@ class Step:
         self._leave_open(place, why, moves)
         self.state.look_once_more(place)
 
-    def _leave_open(self, place: Place, why: Why, moves: Moves) -> None:
+    def _leave_open(self, place: Place, why: Why, moves: Moves, inode: int = ANYTHING) -> None:
         """And look at the other side of what may be a move, though nothing has told of it; once, as long as nothing is
         entered: the other side may be a directory to be walked, on the way through which this place is met again."""
         self._reader.forget(place)  # if it is to be read, it is read when it is met again
-        self.state.leave_open(place, why)
+        self.state.leave_open(place, why, inode)
         for other in () if self._as_before else moves.looked_past:
             if other not in self.state.open:
                 self.state.add(other, Why(why.by_scan, since=why.since))
@@ -370,3 +370,10 @@ class Step:
         if (node.parent, node.name) not in self.state.open:
             self.state.add((node.parent, node.name), Why(by_scan=True, since=since))
         return False
+
+
+def _standing(stat: Stat | None) -> int:
+    """For `ScanState.leave_open`."""
+    if stat is None:
+        return 0
+    return ANYTHING if stat.kind == DIRECTORY else stat.inode

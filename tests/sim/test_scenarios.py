@@ -760,3 +760,16 @@ def test_a_wait_ends_though_writes_never_do() -> None:
             break
     assert waits.done == 1, "the writes ended before the wait"
     assert group.clock.now_ms - began_ms < 2_000
+
+
+def test_a_deletion_is_told_though_others_never_end() -> None:
+    """Whenever the watch has told everything up to one, there has been another."""
+    group = a_group("ab", {"f": 1} | {f"n{number}": number for number in range(400)})
+    a, b = group["a"], group["b"]
+    delete(b, "f")
+    for number in range(400):
+        delete(b, f"n{number}")
+        group.run(1)
+        if "f" not in tree(a):
+            return
+    raise AssertionError("the others ended before it was told")
