@@ -100,16 +100,16 @@ class Scanner:
         """The times at which something was to be looked at again lie too far ahead."""
         self._state.wake_all()
 
-    def hint(self, directory: bytes, name: bytes, inode: int = 0, *, since: int = 0) -> None:
+    def hint(self, directory: bytes, name: bytes, inode: int = 0, *, since: int = 0, own: bool = False) -> None:
         """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known. `since`: the
-        hint's generation, which never falls."""
+        hint's generation. `own`: it is the applier's, not the watch's."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, Hint(inode, since))
+            self._state.add_hint(directory, name, Hint(inode, since, own))
 
     def hint_path(self, path: bytes, *, since: int = 0) -> None:
-        """As `hint`, for the path of an entry."""
+        """As `hint`, for a path at which the applier met something."""
         if path:
-            self.hint(*split(path), since=since)
+            self.hint(*split(path), since=since, own=True)
 
     def ask_watch(self) -> int:
         """The watch is being asked whether it has told everything; the turn, for `resolve` once it has."""

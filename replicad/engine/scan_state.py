@@ -37,17 +37,22 @@ class Why(NamedTuple):
     """The generation."""
     inode: int = 0
     """As it was listed; 0 where it was not."""
+    own: bool = False
+    """The applier met something there; the watch has told nothing new of it."""
 
     def and_also(self, other: Why) -> Why:
         """Both are reasons. Who saw it happen knows more of when than a scan; who must walk, walks."""
         by_scan, in_walk = self.by_scan and other.by_scan, self.in_walk and other.in_walk
-        return Why(by_scan, in_walk, min(self.since, other.since), self.inode or other.inode)
+        own = self.own and other.own
+        return Why(by_scan, in_walk, min(self.since, other.since), self.inode or other.inode, own)
 
 
 class Hint(NamedTuple):
     inode: int
     """The directory's, where it was told; else 0."""
     since: int
+    own: bool = False
+    """It is the applier's."""
 
 
 class Open(NamedTuple):
@@ -55,9 +60,11 @@ class Open(NamedTuple):
     changes: int
     """`ScanState.changes` when it was looked at; -1: it is to be looked at once more."""
     turn: int
-    """`ScanState.turn` when it was."""
+    """`ScanState.turn` when it was first, as it stands there now."""
     inode: int
     """Of the file or symlink that stood there; 0 for nothing, or ANYTHING."""
+    seen: int
+    """As `inode`, also of a directory; ANYTHING only where nothing could be seen."""
 
 
 ANYTHING = -1
@@ -167,15 +174,22 @@ class ScanState:
         held = self.places.get(place)
         self.places[place] = why if held is None else why.and_also(held)
 
-    def leave_open(self, place: Place, why: Why, inode: int) -> None:
-        """To be decided later. The walk that found it goes on without it. `inode`: of what stands there, as `Open`."""
+    def leave_open(self, place: Place, why: Why, inode: int, seen: int, before: Open | None) -> None:
+        """To be decided later. The walk that found it goes on without it. `inode` and `seen`: of what stands there, as
+        `Open`. `before`: how it was open until it was looked at again.
+
+        Where the applier alone asked for another look, and the same stands there, it has been open since `before`: the
+        applier tries again and again, and nothing would ever be decided.
+        """
         held = self.open.get(place)
         if held is None and len(self.open) >= OPEN_MAX:
             self.scan_again(why.since)
             return
         why = why if held is None else why.and_also(held.why)
         self.open_seen += (not why.by_scan) - (held is not None and not held.why.by_scan)
-        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, self.turn, inode)
+        same = why.own and before is not None and before.seen == seen != ANYTHING
+        turn = before.turn if before is not None and same else self.turn
+        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, turn, inode, seen)
 
     def hold_back(self, place: Place, turn: int) -> None:
         """Not to be decided when the watch has told everything up to `turn`, but with a later answer."""
@@ -200,7 +214,9 @@ class ScanState:
         self.generation = max(self.generation, hint.since)
         held = self.hints.get((directory, name))
         if held is not None:
-            self.hints[directory, name] = Hint(hint.inode, min(held.since, hint.since))
+            self.hints[directory, name] = Hint(
+                hint.inode or held.inode, min(held.since, hint.since), held.own and hint.own
+            )
         elif len(self.hints) < HINTS_MAX:
             self.hints[directory, name] = hint
         else:

@@ -19,7 +19,7 @@ from replicad.core.want import settle
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place, is_within
 from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
-from replicad.engine.scan_state import ANYTHING, Hint, ScanState, Walk, Why
+from replicad.engine.scan_state import ANYTHING, Hint, Open, ScanState, Walk, Why
 from replicad.files.changes import Listing, Watch, walk_and_watch
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed
@@ -77,6 +77,8 @@ class Step:
         self._originator = Originator(draft, self.now_ms)
         self._read_bytes = 0
         self._as_before = False
+        self._before: Open | None = None
+        """How the place that is looked at was open."""
         """The place that is looked at was left open, and nothing has been entered since."""
 
     def run(self) -> None:
@@ -149,11 +151,11 @@ class Step:
 
     def look_at(self, place: Place, why: Why) -> None:
         directory, name = place
-        before = self.state.open.get(place)
+        before = self._before = self.state.open.get(place)
         self._as_before = before is not None and before.changes == self.state.changes
         held = self.state.close(place)
         if held is not None:
-            why = Why(why.by_scan and held.by_scan, why.in_walk, min(why.since, held.since))
+            why = Why(why.by_scan and held.by_scan, why.in_walk, min(why.since, held.since), own=why.own)
         if directory != ROOT_NODE and self.draft.node(directory) is None:
             self._reader.forget(place)
             return
@@ -188,7 +190,7 @@ class Step:
         else:
             self._unblock(path, why, stat)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
-            self.state.leave_open(place, why, _standing(stat))
+            self.state.leave_open(place, why, _standing(stat), stat.inode if stat is not None else 0, self._before)
         elif sight is Sight.APPEARED:
             assert stat is not None
             self._appeared(place, path, stat, why, moves)
@@ -203,7 +205,7 @@ class Step:
             self.take([Moved(origin.id, *place, stat)], why)
             self.state.add(place, why)  # what else has changed about it
         elif origin is not None or not sure:
-            self._leave_open(place, why, moves, _standing(stat))
+            self._leave_open(place, why, moves, stat)
         elif stat.kind == DIRECTORY:
             self._reader.forget(place)
             self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
@@ -228,7 +230,7 @@ class Step:
         if stat.inode != node.inode:
             origin, sure = moves.origin(stat, place)
             if origin is not None or not sure:
-                self._leave_open(place, why, moves, _standing(stat))
+                self._leave_open(place, why, moves, stat)
                 return
         found = self._read(place, path, stat, why, moves)
         if found is not None:
@@ -265,11 +267,12 @@ class Step:
         self._leave_open(place, why, moves)
         self.state.look_once_more(place)
 
-    def _leave_open(self, place: Place, why: Why, moves: Moves, inode: int = ANYTHING) -> None:
+    def _leave_open(self, place: Place, why: Why, moves: Moves, stat: Stat | None = None) -> None:
         """And look at the other side of what may be a move, though nothing has told of it; once, as long as nothing is
         entered: the other side may be a directory to be walked, on the way through which this place is met again."""
         self._reader.forget(place)  # if it is to be read, it is read when it is met again
-        self.state.leave_open(place, why, inode)
+        inode, seen = (_standing(stat), stat.inode) if stat is not None else (ANYTHING, ANYTHING)
+        self.state.leave_open(place, why, inode, seen, self._before)
         for other in () if self._as_before else moves.looked_past:
             if other not in self.state.open:
                 self.state.add(other, Why(why.by_scan, since=why.since))
@@ -283,7 +286,7 @@ class Step:
 
     def _follow(self, directory: bytes, name: bytes, hint: Hint) -> None:
         """The entry `name` of what is, or was, at `directory`."""
-        why = Why(by_scan=False, since=hint.since)
+        why = Why(by_scan=False, since=hint.since, own=hint.own)
         at, missing = self._locate(directory)
         for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
             if node.kind == DIRECTORY and node.id != at:

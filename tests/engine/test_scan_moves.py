@@ -577,3 +577,19 @@ def test_a_chain_of_moves_of_which_the_last_is_told_of_again_is_decided_whole() 
     world.run()
     assert (world.uid(b"g"), world.uid(b"d/x")) == (first, second)
     world.assert_shown()
+
+
+def test_what_the_applier_asks_for_again_and_again_is_decided_all_the_same() -> None:
+    """It waits for it: else neither goes on."""
+    world = with_tree()
+    world.fs.user_unlink(b"f")
+    world.tick()
+    while not world.scanner.idle:
+        world.step()
+    turn = world.scanner.ask_watch()
+    world.scanner.hint_path(b"f")
+    while not world.scanner.idle:
+        world.step()
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert draft.states, "nothing was decided"
