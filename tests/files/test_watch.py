@@ -79,11 +79,17 @@ class Follower:
         return change
 
     def look(self, inode: int, name: bytes) -> None:
-        """Nothing is done where the directory is not there: more is about to be told of it."""
+        """Nothing is done where the directory is not there: more is about to be told of it. Through one handle: it may
+        go and come back between two looks."""
         above = self.watch.where(inode)
         if above is not None:
             path = join(above, name)
-            found = self.fs.stat(path)
+            try:
+                itself, found = self.fs.stat_in(above, name)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if itself.inode != inode:
+                return
             if found is not None and found.kind == FILE:
                 self.seen[name] = found
             elif found is not None and found.kind == DIRECTORY and name != b".replicad":
