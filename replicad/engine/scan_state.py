@@ -178,8 +178,8 @@ class ScanState:
         """To be decided later. The walk that found it goes on without it. `inode` and `seen`: of what stands there, as
         `Open`. `before`: how it was open until it was looked at again.
 
-        Where the applier alone asked for another look, and the same stands there, it has been open since `before`: the
-        applier tries again and again, and nothing would ever be decided.
+        Where the applier alone asked for another look, and that shows the same (nothing, too), it has been open since
+        `before`: the applier tries again and again, and nothing would ever be decided.
         """
         held = self.open.get(place)
         if held is None and len(self.open) >= OPEN_MAX:
@@ -187,7 +187,7 @@ class ScanState:
             return
         why = why if held is None else why.and_also(held.why)
         self.open_seen += (not why.by_scan) - (held is not None and not held.why.by_scan)
-        same = why.own and before is not None and before.seen == seen != ANYTHING
+        same = why.own and before is not None and before.seen == seen
         turn = before.turn if before is not None and same else self.turn
         self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, turn, inode, seen)
 
