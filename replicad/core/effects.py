@@ -97,6 +97,12 @@ class HashFile(msgspec.Struct, frozen=True):
     name: bytes
 
 
+class WhoHolds(msgspec.Struct, frozen=True):
+    """Look who has this file open for writing; answered by one `engine.folder.FileHeld`, always."""
+
+    path: bytes
+
+
 class Report(msgspec.Struct, frozen=True):
     """An event for operators: a number of the documents where there is one (4012, 4302, …), else 0, and one line."""
 
@@ -109,4 +115,4 @@ class Changed(msgspec.Struct, frozen=True):
     """Something that the status shows has changed (the hierarchy: members, addresses or folders)."""
 
 
-Effect = Send | Fetch | HashFile | Report | Changed
+Effect = Send | Fetch | HashFile | WhoHolds | Report | Changed

@@ -17,13 +17,15 @@ from typing import Any
 
 from replicad.catalog.changes import SetReplicaOwner
 from replicad.catalog.store import Catalog
-from replicad.core.effects import Changed, Fetch, HashFile, Report
+from replicad.core.effects import Changed, Fetch, HashFile, Report, WhoHolds
 from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
+from replicad.daemon.holding import Holding
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
-from replicad.engine.folder import FileHashed, FolderReplica, SettingsChanged, Surroundings
+from replicad.engine.folder import FolderReplica, Surroundings
+from replicad.engine.folder_events import FileHashed, FileHeld, SettingsChanged
 from replicad.engine.folder_status import FolderStatus, Look, count, look
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
@@ -34,6 +36,7 @@ from replicad.engine.settings import FolderSettings
 from replicad.errors import FileTrouble, OperatorError
 from replicad.files.fs import FILE, FileSystem
 from replicad.files.hashing import BeingWritten, hash_file
+from replicad.files.holders import FileId, find_holders, in_words
 from replicad.files.paths import join
 from replicad.files.real_fs import RealFileSystem
 from replicad.files.watch import Watcher
@@ -103,6 +106,7 @@ class FolderRuntime:
             f"folder {place.name}", self._make, self._carry_out, clock_ms=shared.clock_ms
         )
         self._gathered = Gathered(lambda: self.driver.pull(self._gathered.take))
+        self._holding = Holding(self._who_holds, lambda path, who: self.driver.post(FileHeld(path, who)))
 
     @property
     def open(self) -> bool:
@@ -218,6 +222,9 @@ class FolderRuntime:
                     self._spawn(self._fetch(opened, task))
                 case HashFile():
                     self._spawn(self._hash(opened, task))
+                case WhoHolds(path):
+                    if self._holding.ask(path):
+                        self._spawn(self._holding.work())
                 case Report():
                     self._shared.report(self.place.name, task)
                 case Changed():
@@ -245,6 +252,12 @@ class FolderRuntime:
         outcome = await self._loop.run_in_executor(self._shared.threads, hash_now, opened.fs, path)
         self.driver.post(FileHashed(wanted.directory, wanted.name, outcome))
 
+    async def _who_holds(self, paths: Sequence[bytes]) -> dict[bytes, str]:
+        opened = self._opened
+        if opened is None:
+            return {}  # it is being stopped
+        return await self._loop.run_in_executor(self._shared.threads, holders_now, opened.fs, paths)
+
 
 def take_owners(replica: FolderReplica, owners: Mapping[ReplicaId, MemberId], now_ms: int) -> ReplicaId:
     """Note whose the replica ids are that the catalog has seen; its own one. On the folder's thread."""
@@ -253,6 +266,19 @@ def take_owners(replica: FolderReplica, owners: Mapping[ReplicaId, MemberId], no
     if unknown:
         catalog.commit(None, [SetReplicaOwner(one, owners[one]) for one in unknown], now_ms=now_ms)
     return catalog.replica
+
+
+def holders_now(fs: RealFileSystem, paths: Sequence[bytes]) -> dict[bytes, str]:
+    """Who has these files open for writing, in words; blocking. Those of which nothing is known are left out."""
+    wanted: dict[bytes, FileId] = {}
+    for path in paths:
+        try:
+            found = fs.identify(path)
+        except OSError:
+            continue  # it cannot be looked at: its scan says why
+        if found is not None:
+            wanted[path] = found
+    return {path: in_words(found) for path, found in find_holders(wanted).items() if found}
 
 
 def hash_now(fs: FileSystem, path: bytes) -> HashOutcome:

@@ -40,6 +40,7 @@ from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
+from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged
 from replicad.engine.folder_root import prepare_root, root_fault
 from replicad.engine.joining import Claim
 from replicad.engine.phases import (
@@ -56,7 +57,6 @@ from replicad.engine.phases import (
 )
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
-from replicad.engine.scan_read import HashOutcome
 from replicad.engine.settings import FolderSettings
 from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
@@ -80,21 +80,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     draw: Callable[[], float]
     new_replica: Callable[[], ReplicaId]
     new_bytes: Callable[[int], bytes]
-
-
-class FileHashed(msgspec.Struct, frozen=True):
-    """The answer to a `HashFile`."""
-
-    directory: bytes
-    name: bytes
-    outcome: HashOutcome
-
-
-class SettingsChanged(msgspec.Struct, frozen=True):
-    settings: FolderSettings
-
-
-FolderEvent = LinkUp | LinkDown | Received | Fetched | FileHashed | SettingsChanged | Tick | Change
 
 
 class FolderReplica:
@@ -206,6 +191,8 @@ class FolderReplica:
                 self._take_fetched(event, now_ms)
             case FileHashed(directory, name, outcome):
                 self.disk.hashed(directory, name, outcome)
+            case FileHeld(path, holders):
+                out += self.disk.held(path, holders)
             case SettingsChanged(settings):
                 self.settings = settings
                 self.fetching.set_quota(settings.quota_bytes)

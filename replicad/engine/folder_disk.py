@@ -138,6 +138,10 @@ class LocalSide:
         self._through.changed()
         self.scanner.hashed(directory, name, outcome)
 
+    def held(self, path: bytes, holders: str) -> list[Effect]:
+        report = self.scanner.held(path, holders)
+        return [report] if report is not None else []
+
     # -- work
 
     def next_due_ms(self, now_ms: int) -> int | None:

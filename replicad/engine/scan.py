@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from replicad.core.diff import PRIVATE
 from replicad.core.draft import Draft
+from replicad.core.effects import Report
 from replicad.engine.scan_read import HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
 from replicad.engine.scan_state import Hint, ScanState, Why
@@ -127,6 +128,13 @@ class Scanner:
         """The answer to a `HashFile`."""
         for place, since in self._reader.take_hash(join(directory, name), outcome):
             self._state.add(place, Why(by_scan=False, since=since))
+
+    def held(self, path: bytes, holders: str) -> Report | None:
+        """The answer to a `WhoHolds`; what operators are to be told."""
+        reason, report = self._reader.take_holders(path, holders)
+        if reason:
+            self._state.block(path, reason)
+        return report
 
     def scan(self, path: bytes = b"", *, since: int = 0) -> None:
         """Look at a directory and all beneath it; the whole folder by default. Begins anew where one is running."""

@@ -1,10 +1,15 @@
 """Reading what a file or symlink contains, for the scan: what may be believed, what must be read later, what cannot be.
 
 A version counts if the file was the same before and after it was read. A file that is being written is tried again
-after 1 s, doubling to 60 s, and from the third time on it is reported as blocked (4302); a file that is open but rests
-is read like any other. A file whose times are too fresh to trust is read at once and once more when they are not (a
-large one only then). A large file is hashed by others (`HashFile`), so that it does not hold up the folder's thread;
-its digest counts if the file still is as it was when it was read.
+after 1 s, doubling to 60 s, or sooner when it has rested for a moment; from the third time on it is blocked, with who
+holds it open where the system tells (`WhoHolds`), and reported (4302). A file that is open but rests is read like any
+other. A file whose times are too fresh to trust is read at once, twice in a row (files.hashing), and once more when
+they are not; a large one only then, and if they never are, it is being written. A large file is hashed by others
+(`HashFile`), so that it does not hold up the folder's thread; its digest counts if the file still is as it was when it
+was read.
+
+So what is told to others was there at one instant, as far as size and times tell, and nothing else is: who fetches it
+checks the digest, and a file that has changed since it was read is not served as what it was.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from replicad.core.diff import trusted_from
-from replicad.core.effects import Effect, HashFile, Report
+from replicad.core.effects import Effect, HashFile, Report, WhoHolds
 from replicad.core.records import SYMLINK
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Place
@@ -29,6 +34,9 @@ LARGE_BYTES = 8 * 1_048_576
 HASHING_MAX = 32
 """Large files in hashing at a time: more than the threads that do it; the rest waits here as places, 100 bytes each."""
 BUSY_FIRST_MS, BUSY_LAST_MS = 1_000, 60_000
+REST_FIRST_MS, REST_LAST_MS = 100, 1_000
+"""After a rest of so long, doubling with each try, a file that was being written is tried before its time: events tell
+of it at every write, and reading a large one costs much more than a look."""
 BUSY_REPORTED_AT = 3
 """From this try on a file that is being written is blocked, and said to be."""
 TROUBLED_RETRY_MS = 60_000
@@ -58,14 +66,43 @@ class NotNow:
 
     due_ms: int | None = None
     reason: str = ""
-    report: Report | None = None
     gone: bool = False
 
 
 class _Busy(msgspec.Struct):
-    tries: int
-    tried_ms: int
+    path: bytes
     since: int
+    tries: int = 0
+    tried_ms: int = 0
+    looked_ms: int = 0
+    reported: bool = False
+    holders: str = ""
+
+    @property
+    def due_ms(self) -> int:
+        return self.tried_ms + min(BUSY_LAST_MS, BUSY_FIRST_MS << min(self.tries - 1, 10))
+
+    @property
+    def reason(self) -> str:
+        """Empty while it is not blocked."""
+        if self.tries < BUSY_REPORTED_AT:
+            return ""
+        who = f"; {self.holders} has it open" if self.holders else ""
+        return f"it is being written: it changed each of the {self.tries} times it was read{who}; it is tried again"
+
+    def may_read_ms(self, stat: Stat, now_ms: int) -> int:
+        """When it may be read: in its turn, or when it has rested."""
+        changed_ms = max(stat.mtime_ns, stat.ctime_ns) // NS_PER_MS
+        if changed_ms > now_ms:
+            return self.due_ms  # by another clock, or set
+        return min(self.due_ms, changed_ms + min(REST_LAST_MS, REST_FIRST_MS << min(self.tries - 1, 10)))
+
+
+class _Fresh(msgspec.Struct, frozen=True):
+    """A large file whose times could not be trusted, each time it was looked at since `from_ms`."""
+
+    since: int
+    from_ms: int
 
 
 class Reader:
@@ -81,7 +118,7 @@ class Reader:
         """Answers, until the place is looked at, with the path at which the file was read."""
         self._to_hash: dict[Place, int] = {}
         self._busy: dict[Place, _Busy] = {}
-        self._fresh: dict[Place, int] = {}
+        self._fresh: dict[Place, _Fresh] = {}
         """Large files that are read once their times can be trusted."""
 
     @property
@@ -97,8 +134,9 @@ class Reader:
     def oldest(self) -> int | None:
         """The lowest generation of what is still to be read: what makes it `hashing` or `unsettled`."""
         busy = (one.since for one in self._busy.values() if one.tries < BUSY_REPORTED_AT)
-        waiting = (*self._hashing.values(), self._to_hash, self._fresh)
-        return min([*busy, *(since for one in waiting for since in one.values())], default=None)
+        fresh = (one.since for one in self._fresh.values())
+        waiting = (*self._hashing.values(), self._to_hash)
+        return min([*busy, *fresh, *(since for one in waiting for since in one.values())], default=None)
 
     def take_hash(self, path: bytes, outcome: HashOutcome) -> list[tuple[Place, int]]:
         """The answer to a `HashFile`; the places that must be looked at now, each with its generation: those that wait
@@ -114,11 +152,22 @@ class Reader:
             del self._to_hash[place]
         return [*waiting.items(), *freed]
 
-    def may_try(self, place: Place, now_ms: int) -> int | None:
+    def may_look(self, place: Place, now_ms: int) -> int | None:
         """For a file that was being written and of which there is news: when to look, None for at once."""
         busy = self._busy.get(place)
-        due_ms = busy.tried_ms + BUSY_FIRST_MS if busy is not None else now_ms
+        due_ms = busy.looked_ms + REST_FIRST_MS if busy is not None else now_ms
         return due_ms if due_ms > now_ms else None
+
+    def take_holders(self, path: bytes, holders: str) -> tuple[str, Report | None]:
+        """The answer to a `WhoHolds`: why the file is blocked, and what is to be reported; nothing where it is not."""
+        reason, report = "", None
+        for busy in self._busy.values():
+            if busy.path == path and busy.tries >= BUSY_REPORTED_AT:
+                busy.holders = holders
+                reason = busy.reason
+                if not busy.reported:
+                    busy.reported, report = True, Report(FILE_BEING_WRITTEN, reason, path)
+        return reason, report
 
     def start_over(self) -> None:
         """All is to be looked at anew; answers that are on their way still come."""
@@ -137,7 +186,13 @@ class Reader:
         self, place: Place, path: bytes, stat: Stat, now_ns: int, since: int, effects: list[Effect]
     ) -> Read | NotNow:
         """What is there now, which looked like `stat`. `since`: the generation of what asks for it."""
-        since = min(since, self._fresh.pop(place, since))
+        now_ms = now_ns // NS_PER_MS
+        fresh = self._fresh.pop(place, _Fresh(since, now_ms))
+        since = min(since, fresh.since)
+        busy = self._busy.get(place)
+        if busy is not None and place not in self._hashed and busy.may_read_ms(stat, now_ms) > now_ms:
+            busy.looked_ms = now_ms
+            return NotNow(busy.may_read_ms(stat, now_ms), busy.reason)
         trusted_ns = trusted_from(stat, now_ns)
         trusted_ms = -(-trusted_ns // NS_PER_MS) if trusted_ns > now_ns else None
         try:
@@ -145,8 +200,9 @@ class Reader:
                 self.forget(place)
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
             if stat.size > LARGE_BYTES:
-                return self._read_large(place, path, stat, now_ns // NS_PER_MS, trusted_ms, since, effects)
-            return self._judge(place, path, hash_file(self._fs, path, stat), now_ns // NS_PER_MS, trusted_ms, since)
+                return self._read_large(place, path, stat, now_ms, trusted_ms, _Fresh(since, fresh.from_ms), effects)
+            outcome = hash_file(self._fs, path, stat, twice=trusted_ms is not None)
+            return self._judge(place, path, outcome, now_ms, trusted_ms, since, effects)
         except FileNotFoundError:
             self.forget(place)
             return NotNow(gone=True)
@@ -162,23 +218,26 @@ class Reader:
         stat: Stat,
         now_ms: int,
         trusted_ms: int | None,
-        since: int,
+        fresh: _Fresh,
         effects: list[Effect],
     ) -> Read | NotNow:
+        since = fresh.since
         read_at, outcome = self._hashed.pop(place, (path, None))
         if isinstance(outcome, Hashed) and _same(outcome.stat, stat):
-            return self._judge(place, path, outcome, now_ms, None, since)
+            return self._judge(place, path, outcome, now_ms, None, since, effects)
         if read_at == path:  # else what was read there, if anything, was another file
             if isinstance(outcome, FileTrouble):
                 raise outcome
             if outcome is not None:
-                return self._judge(place, path, BeingWritten(path), now_ms, None, since)
+                return self._judge(place, path, BeingWritten(path), now_ms, None, since, effects)
         waiting = self._hashing.get(path)
         if waiting is not None:
             waiting[place] = min(waiting.get(place, since), since)
             return NotNow()
         if trusted_ms is not None:
-            self._fresh[place] = since
+            if place in self._busy or now_ms - fresh.from_ms >= BUSY_FIRST_MS:
+                return self._judge(place, path, BeingWritten(path), now_ms, None, since, effects)
+            self._fresh[place] = fresh
             return NotNow(trusted_ms)
         if len(self._hashing) >= HASHING_MAX:
             self._to_hash[place] = min(self._to_hash.get(place, since), since)
@@ -188,20 +247,25 @@ class Reader:
         return NotNow()
 
     def _judge(
-        self, place: Place, path: bytes, outcome: Hashed | BeingWritten, now_ms: int, trusted_ms: int | None, since: int
+        self,
+        place: Place,
+        path: bytes,
+        outcome: Hashed | BeingWritten,
+        now_ms: int,
+        trusted_ms: int | None,
+        since: int,
+        effects: list[Effect],
     ) -> Read | NotNow:
         if isinstance(outcome, Hashed):
             self.forget(place)
             return Read(outcome.digest, hashed=outcome, trusted_ms=trusted_ms)
-        busy = self._busy.get(place)
-        tries = busy.tries + 1 if busy is not None else 1
-        self._busy[place] = _Busy(tries, now_ms, since if busy is None else min(since, busy.since))
-        due_ms = now_ms + min(BUSY_LAST_MS, BUSY_FIRST_MS << min(tries - 1, 10))
-        if tries < BUSY_REPORTED_AT:
-            return NotNow(due_ms)
-        reason = f"it is being written: it changed each of the {tries} times it was read; it is tried again"
-        report = Report(FILE_BEING_WRITTEN, reason, path) if tries == BUSY_REPORTED_AT else None
-        return NotNow(due_ms, reason, report)
+        busy = self._busy.setdefault(place, _Busy(path, since))
+        busy.path, busy.since = path, min(since, busy.since)
+        busy.tries += 1
+        busy.tried_ms = busy.looked_ms = now_ms
+        if busy.reason:
+            effects.append(WhoHolds(path))
+        return NotNow(busy.due_ms, busy.reason)
 
     def _troubled(self, place: Place, error: FileTrouble, now_ns: int) -> NotNow:
         self.forget(place)

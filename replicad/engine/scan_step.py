@@ -77,9 +77,9 @@ class Step:
         self._originator = Originator(draft, self.now_ms)
         self._read_bytes = 0
         self._as_before = False
+        """The place that is looked at was left open, and nothing has been entered since."""
         self._before: Open | None = None
         """How the place that is looked at was open."""
-        """The place that is looked at was left open, and nothing has been entered since."""
 
     def run(self) -> None:
         """Until the step's share of work is done or nothing is left."""
@@ -251,8 +251,6 @@ class Step:
             self.state.delay(place, found.due_ms, Why(why.by_scan, since=why.since), owed=not found.reason)
         if found.reason:
             self.state.block(path, found.reason)
-        if found.report is not None:
-            self.looked.effects.append(found.report)
         return None
 
     def _enter_directory(self, path: bytes, why: Why) -> None:
@@ -298,7 +296,7 @@ class Step:
             self.state.lose(directory, name, hint)
             return
         place = (at, name)
-        due_ms = self._reader.may_try(place, self.now_ms)
+        due_ms = self._reader.may_look(place, self.now_ms)
         if due_ms is not None:
             self.state.delay(place, due_ms, why)
         else:

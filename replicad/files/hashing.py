@@ -8,7 +8,9 @@ end of the file.
 What is read is the content only if nobody wrote meanwhile: the file's size, times and inode are the same before and
 after, else it is being written, which is no error: whoever watches will hear of it again. RACE: a write that ends
 within one tick of the disk's clock after the last look leaves the times as they were; whoever relies on a hash of a
-file whose times are that fresh looks once more (DESIGN section 3, as git does with its index).
+file whose times are that fresh looks once more (DESIGN section 3, as git does with its index). For the same reason two
+writes within one tick may come between two blocks of a read, which then is a mixture that was never there; who must
+take what he read of such a file at once has it read twice in a row: if both are equal, the file was so between them.
 """
 
 from collections.abc import Iterator
@@ -83,8 +85,8 @@ def chunk_name(data: bytes | bytearray | memoryview) -> bytes:
     return xxh3_128_digest(data)
 
 
-def hash_file(fs: FileSystem, path: bytes, before: Stat) -> Hashed | BeingWritten:
-    """Read a regular file that looked like `before`.
+def hash_file(fs: FileSystem, path: bytes, before: Stat, *, twice: bool = False) -> Hashed | BeingWritten:
+    """Read a regular file that looked like `before`; `twice`, if its times are too fresh to tell of a write meanwhile.
 
     OSError as the disk gives it (FileNotFoundError where it has gone); FileTrouble where it is too large to describe.
     """
@@ -93,7 +95,10 @@ def hash_file(fs: FileSystem, path: bytes, before: Stat) -> Hashed | BeingWritte
     with fs.open_read(path) as file:
         if not is_same(before, file.stat()):
             return BeingWritten(path)
-        hashed = _hash_small(file, before) if before.size <= SMALL_FILE_BYTES else _hash_large(file, path, before)
+        hashed = _hash(file, path, before)
+        if hashed is not None and twice:
+            again = _hash(file, path, before)
+            hashed = hashed if again is not None and again.digest == hashed.digest else None
         if hashed is None or not is_same(before, file.stat()):
             return BeingWritten(path)
         return hashed
@@ -108,6 +113,10 @@ def is_same(one: Stat, other: Stat) -> bool:
         other.mtime_ns,
         other.ctime_ns,
     )
+
+
+def _hash(file: OpenFile, path: bytes, before: Stat) -> Hashed | None:
+    return _hash_small(file, before) if before.size <= SMALL_FILE_BYTES else _hash_large(file, path, before)
 
 
 def _hash_small(file: OpenFile, before: Stat) -> Hashed | None:

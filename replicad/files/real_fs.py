@@ -149,6 +149,16 @@ class RealFileSystem:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def identify(self, path: bytes) -> tuple[int, int] | None:
+        """Device and inode, as other processes' open files show them; None where nothing is there."""
+        parent, name = split(path)
+        try:
+            with self._directory(parent) as directory:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
+
     def stat_in(self, directory: bytes, name: bytes) -> tuple[Stat, Stat | None]:
         with self._directory(directory) as handle:
             itself = self._stat(handle, b"")

@@ -8,7 +8,7 @@ import msgspec
 from blake3 import blake3
 
 from replicad.core.draft import Draft
-from replicad.core.effects import Effect, HashFile, Report
+from replicad.core.effects import Effect, HashFile, Report, WhoHolds
 from replicad.core.ids import ROOT, Uid
 from replicad.core.memory_view import MemoryView
 from replicad.core.plan import node_path
@@ -51,6 +51,8 @@ class World:
         self.view.apply(draft)
         self.effects: list[Effect] = []
         self.hash_large = True
+        self.holders = ""
+        """Who has files open for writing, in words."""
         self.scanner = self.new_scanner()
 
     def new_scanner(self) -> Scanner:
@@ -127,7 +129,9 @@ class World:
         if looked.root_ok:
             assert_names_are_unique(draft)
             self.view.apply(draft)
-            self.effects.extend(looked.effects)
+            for effect in looked.effects:
+                report = self.scanner.held(effect.path, self.holders) if isinstance(effect, WhoHolds) else effect
+                self.effects.extend([report] if report is not None else [])
         return looked
 
     def _hash(self) -> bool:

@@ -23,7 +23,7 @@ from tests.sim.member import SimMember
 from tests.sim.network import Network, Weather
 
 if TYPE_CHECKING:
-    from replicad.engine.folder import FolderEvent
+    from replicad.engine.folder_events import FolderEvent
 
 HEAL_STEP_MS = 2_000
 HEAL_MAX_MS = 45 * 60_000

@@ -22,11 +22,12 @@ from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog, Reader
 from replicad.core.draft import Draft
-from replicad.core.effects import Changed, Effect, Fetch, HashFile, Report, Send, Tick
+from replicad.core.effects import Changed, Effect, Fetch, HashFile, Report, Send, Tick, WhoHolds
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
-from replicad.engine.folder import FileHashed, FolderEvent, FolderReplica, Surroundings
+from replicad.engine.folder import FolderReplica, Surroundings
+from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
@@ -323,6 +324,8 @@ class SimMember:
                     self._begin_fetch(effect)
                 case HashFile():
                     self._begin_hash(effect)
+                case WhoHolds(path):
+                    self.post(FileHeld(path, ""))
                 case Report():
                     self.reports.append(effect)
                     self.group.clock.note("report", self.name, effect.text)

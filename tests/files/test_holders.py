@@ -1,0 +1,78 @@
+"""Who has a file open for writing, as /proc tells."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from replicad.files.holders import Holder, find_holders, in_words
+
+OPEN = """
+import sys
+file = open(sys.argv[1], sys.argv[2])
+sys.stdout.write("open\\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_with(path: Path, mode: str) -> Iterator[int]:
+    """Its pid; it has the file open until the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process, process.stdin:
+        assert process.stdout.readline() == b"open\n"
+        yield process.pid
+
+
+def found(*paths: Path) -> list[list[int]]:
+    wanted = {}
+    for path in paths:
+        status = path.stat()
+        wanted[os.fsencode(path.name)] = (status.st_dev, status.st_ino)
+    return [[one.pid for one in holders] for holders in find_holders(wanted).values()]
+
+
+@pytest.mark.parametrize(("mode", "is_holder"), [("ab", True), ("r+b", True), ("rb", False)])
+def test_a_process_that_may_write_to_the_file_is_found_and_one_that_reads_is_not(
+    tmp_path: Path, mode: str, is_holder: bool
+) -> None:
+    log, other = tmp_path / "log", tmp_path / "other"
+    log.write_bytes(b"x")
+    other.write_bytes(b"x")
+    with another_process_with(log, mode) as pid:
+        assert found(log, other) == [[pid] if is_holder else [], []]
+    assert found(log, other) == [[], []]
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another_one_and_a_renamed_one_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    log, namesake = tmp_path / "log", tmp_path / "d" / "log"
+    log.write_bytes(b"x")
+    namesake.write_bytes(b"x")
+    with another_process_with(log, "ab") as pid:
+        assert found(namesake) == [[]]
+        log.rename(tmp_path / "renamed")
+        assert found(tmp_path / "renamed") == [[pid]]
+
+
+def test_this_process_is_not_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb"):
+        assert found(log) == [[]]
+
+
+def test_the_first_few_are_named_and_the_rest_counted() -> None:
+    holders = [Holder(pid, "vim") for pid in range(1, 6)]
+    assert in_words(holders[:1]) == "pid 1 (vim)"
+    assert in_words(holders) == "pid 1 (vim), pid 2 (vim), pid 3 (vim) and 2 more"
