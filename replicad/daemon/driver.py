@@ -8,7 +8,8 @@ everything it wants done goes to the event loop as effects, in order. Rules:
 3. What is sent to a peer goes out on the link that the replica knew of when it decided to send it. RACE: a link ends
    and another comes up while `LinkDown` and `LinkUp` wait in the inbox; what the replica sends meanwhile belongs to the
    old link's session and must not appear in the new one.
-4. An exception that gets here ends this replica and no other (I10). `failure` keeps it.
+4. What is due is done though events never end (`core.turns`).
+5. An exception that gets here ends this replica and no other (I10). `failure` keeps it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from replicad.core.effects import Effect, LinkDown, LinkUp, Received, Send, Tick
 from replicad.core.ids import MemberId
 from replicad.core.messages import encode_message
+from replicad.core.turns import Turns
 from replicad.daemon.inbox import Inbox, InboxClosedError
 from replicad.errors import PeerError, ReplicadError
 
@@ -261,7 +263,7 @@ class Driver(Generic[R]):
                 self._run(replica)
             finally:
                 replica.close(self._clock_ms())
-        except BaseException as error:  # noqa: BLE001  (rule 4)
+        except BaseException as error:  # noqa: BLE001  (rule 5)
             self.failure = error
         finally:
             self._close_inbox()
@@ -270,12 +272,15 @@ class Driver(Generic[R]):
             self._on_loop(self._set_ended)
 
     def _run(self, replica: R) -> None:
-        while True:
+        turns = Turns()
+        while not self._inbox.closed:
+            wait_s = self._wait_s(replica)
             try:
-                item = self._inbox.take(self._wait_s(replica))
+                item = None if turns.work_first and not wait_s else self._inbox.take(wait_s)
             except InboxClosedError:
                 return
             self._handle(replica, item if item is not None else Tick())
+            turns.took(tick=item is None)
             self.handled += 1
             self._conditions = [one for one in self._conditions if not self._settled(replica, one)]
 

@@ -57,6 +57,7 @@ from replicad.engine.phases import (
 )
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
+from replicad.engine.scan_read import LARGE_BYTES
 from replicad.engine.settings import FolderSettings
 from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
@@ -80,6 +81,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     draw: Callable[[], float]
     new_replica: Callable[[], ReplicaId]
     new_bytes: Callable[[int], bytes]
+    large_bytes: int = LARGE_BYTES
+    """A file of more is hashed outside the folder's thread."""
 
 
 class FolderReplica:
@@ -130,7 +133,11 @@ class FolderReplica:
         self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
         scanner = Scanner(
-            fs, self._watch, lambda: not self._root_fault(), founding=lambda: self.phase is Phase.FOUNDING
+            fs,
+            self._watch,
+            lambda: not self._root_fault(),
+            founding=lambda: self.phase is Phase.FOUNDING,
+            large_bytes=around.large_bytes,
         )
         self.disk = LocalSide(
             catalog,

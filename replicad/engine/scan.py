@@ -25,7 +25,7 @@ from collections.abc import Callable
 from replicad.core.diff import PRIVATE
 from replicad.core.draft import Draft
 from replicad.core.effects import Report
-from replicad.engine.scan_read import HashOutcome, Reader
+from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
 from replicad.engine.scan_state import Hint, ScanState, Why
 from replicad.engine.scan_step import Looked, Step
@@ -38,14 +38,21 @@ class Scanner:
     """Of one folder; used by the thread that owns its catalog. Begins with a scan of the whole folder."""
 
     def __init__(
-        self, fs: FileSystem, watch: Watch, root_ok: Callable[[], bool], *, founding: Callable[[], bool]
+        self,
+        fs: FileSystem,
+        watch: Watch,
+        root_ok: Callable[[], bool],
+        *,
+        founding: Callable[[], bool],
+        large_bytes: int = LARGE_BYTES,
     ) -> None:
-        """`founding`: whether what appears now is an original (rule 6)."""
+        """`founding`: whether what appears now is an original (rule 6). `large_bytes`: a file of more is hashed by
+        others."""
         self._fs = fs
         self._watch = watch
         self._root_ok = root_ok
         self._founding = founding
-        self._reader = Reader(fs)
+        self._reader = Reader(fs, large_bytes)
         self._state = ScanState()
         self._full_scans = 0
 
@@ -157,10 +164,9 @@ class Scanner:
 
         It may leave more to look at, and more to decide: large deletions go in pieces.
         """
+        turn = told if told is not None else self.ask_watch()
         asked = self._state.turn
-        turn = told if told is not None else asked + 1
         self._state.told(turn)
-        self._state.turn = turn - 1  # what is found open on the way belongs to what is being decided
         try:
             return self._guarded(draft, now_ns, lambda step: Resolver(step, turn).run())
         finally:

@@ -109,8 +109,9 @@ class Reader:
     """Reads for one scanner. Holds what is in hashing, and which files were found being written; of each the generation
     (engine.scan_state)."""
 
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: FileSystem, large_bytes: int) -> None:
         self._fs = fs
+        self._large_bytes = large_bytes
         self._hashing: dict[bytes, dict[Place, int]] = {}
         """By the path that was told to those who hash: the places that wait for it. A directory may be renamed
         meanwhile, of which nobody is told for what is in it; a place stays the same."""
@@ -199,7 +200,7 @@ class Reader:
             if stat.kind == SYMLINK:
                 self.forget(place)
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
-            if stat.size > LARGE_BYTES:
+            if stat.size > self._large_bytes:
                 return self._read_large(place, path, stat, now_ms, trusted_ms, _Fresh(since, fresh.from_ms), effects)
             outcome = hash_file(self._fs, path, stat, twice=trusted_ms is not None)
             return self._judge(place, path, outcome, now_ms, trusted_ms, since, effects)

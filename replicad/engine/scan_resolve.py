@@ -27,7 +27,7 @@ from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place
 from replicad.engine.scan_read import TROUBLED_RETRY_MS
 from replicad.engine.scan_state import ANYTHING, Why
-from replicad.engine.scan_step import Step
+from replicad.engine.scan_step import Step, standing
 from replicad.files.fs import Stat
 from replicad.files.paths import join
 
@@ -77,34 +77,46 @@ class Resolver:
         if self._state.doomed:
             self._go_on()
             return
-        if ANYTHING in self._state.unripe_inodes(self._told):
-            return  # it may be where any of the others has gone, and of it not everything has been told
-        found = self._survey()
-        claims = self._claims(found)
-        if self._move(claims):
+        for _ in range(ROUNDS_MAX):
+            found = self._survey()
+            if found is None:
+                return
+            claims = self._claims(found)
+            if not (self._move(claims) or self._outdated()):
+                self._decide(found, claims)
+                return
             self._progress()
-        elif outdated := [(p, why) for p, why in self._ripe() if self._state.open[p].changes < self._state.changes]:
-            self._look_again(outdated)  # something was entered since: it may be certain by now
-        elif self._move_over(found, claims) or self._replace(found) or self._remove(found):
+            self._step.run_to_the_end()
+
+    def _decide(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> None:
+        """What is left when no name is free for anything, and all was looked at since something was entered last."""
+        if self._move_over(found, claims) or self._replace(found) or self._remove(found):
             self._progress()
-        else:
+        elif not self._state.places:
             self._postpone()
 
-    def _progress(self) -> None:
-        self._look_again(self._ripe())
-        self._state.catch_up()
+    def _outdated(self) -> bool:
+        """Something was entered since an open place was looked at: it may be certain by now."""
+        return any(self._state.open[place].changes < self._state.changes for place, _ in self._ripe())
 
-    def _look_again(self, places: list[tuple[Place, Why]]) -> None:
-        for place, why in places:
-            self._state.close(place)
-            self._state.add(place, why)
+    def _progress(self) -> None:
+        """Have everything that is open looked at again. What shows the same stays open since it was: where something
+        is entered all the time, nothing would ever be decided."""
+        for place, why in self._ripe():
+            self._state.add(place, why._replace(own=True))
+        self._state.catch_up()
 
     def _ripe(self) -> list[tuple[Place, Why]]:
         return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(held, self._told)]
 
-    def _survey(self) -> list[_Open]:
-        """Look again: much may have happened. What cannot be seen says nothing."""
+    def _survey(self) -> list[_Open] | None:
+        """Look again: much may have happened. What cannot be seen says nothing. None: nothing can be decided, since
+        what stands where something is not told of yet may be any of these."""
+        elsewhere = self._state.unripe_inodes(self._told)
+        if ANYTHING in elsewhere:
+            return None
         found = []
+        changed: set[int] = set()
         ripe = self._ripe()
         for index, (place, why) in enumerate(ripe):
             if index % AHEAD_NODES == 0:
@@ -122,15 +134,21 @@ class Resolver:
                 self._state.close(place)
                 self._step.trouble(place, path, trouble(path, error).reason, why)
                 continue
+            seen = self._state.open[place].seen
+            if seen not in (ANYTHING, stat.inode if stat is not None else 0):
+                # RACE: it has changed since it was looked at, of which the watch has not told yet, nor of where what
+                # stood there has gone. Decided now, a move would be a deletion and a new file.
+                changed |= {self._state.open[place].inode, standing(stat)}
+                self._state.add(place, why)
+                continue
             node = self._draft.node_at(directory, name)
             found.append(_Open(place, path, why, stat, node, look(node, stat, self._step.mount)))
-        return self._without_halves(found)
+        return self._without_halves(found, elsewhere | changed - {0}) if ANYTHING not in changed else None
 
-    def _without_halves(self, found: list[_Open]) -> list[_Open]:
+    def _without_halves(self, found: list[_Open], elsewhere: set[int]) -> list[_Open]:
         """Less what stands, by its inode, at a place that is not to be decided yet: the other half of a move, which
         something has told of again since the watch was asked. Decided alone, a move is a deletion and an edit. The
         others do not wait: where things go all the time, there is always one of which not everything was told."""
-        elsewhere = self._state.unripe_inodes(self._told)
         while elsewhere:
             halves = [one for one in found if one.left(elsewhere)]
             for one in halves:
@@ -169,6 +187,7 @@ class Resolver:
         what is still nowhere is gone.
         """
         displaced: dict[NodeId, None] = {}
+        self._state.turn = self._told - 1  # what is found open on the way belongs to what is being decided
         for _ in range(ROUNDS_MAX):
             holders = self._holders(found, claims)
             for holder in holders if not displaced else ():
@@ -183,8 +202,10 @@ class Resolver:
                 break
             self._progress()
             self._step.run_to_the_end()
-            found = self._survey()
-            claims = self._claims(found)
+            again = self._survey()
+            if again is None:
+                break  # RACE: in these few milliseconds; at worst what was moved away counts as gone, and as new there
+            found, claims = again, self._claims(again)
         gone = [key for key in displaced if (node := self._draft.node(key)) is not None and node.parent == LIMBO_NODE]
         if gone:
             self._step.take([Vanished(key) for key in gone], Why(by_scan=False))

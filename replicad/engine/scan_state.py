@@ -117,7 +117,8 @@ class ScanState:
     """How often the watch was asked whether it had told everything. What is open since an earlier turn than that of an
     answer can be decided on it."""
     changes: int = 0
-    """How often something was entered; an open place that was looked at before the last time may be certain now."""
+    """How often something was entered that says which entry is where; an open place that was looked at before the last
+    time may be certain now."""
     ending: bool = False
     """The walk through the whole folder is over; what it found is not yet decided."""
 

@@ -140,8 +140,15 @@ class Step:
 
     def take(self, changes: Sequence[LocalChange], why: Why) -> None:
         """Enter what was found."""
-        self.state.changes += 1
+        self.state.changes += any(map(self._moves_an_entry, changes))
         self._originator.enter(changes, watched=not why.by_scan, founding=self._founding())
+
+    def _moves_an_entry(self, change: LocalChange) -> bool:
+        """Whether it changes which entry is known where: what is open may be certain then."""
+        if not isinstance(change, Edited):
+            return True
+        node = self.draft.node(change.node)
+        return node is None or node.inode != change.seen.inode
 
     def finish(self) -> Looked:
         touched = self._originator.touched()
@@ -190,7 +197,7 @@ class Step:
         else:
             self._unblock(path, why, stat)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
-            self.state.leave_open(place, why, _standing(stat), stat.inode if stat is not None else 0, self._before)
+            self.state.leave_open(place, why, standing(stat), stat.inode if stat is not None else 0, self._before)
         elif sight is Sight.APPEARED:
             assert stat is not None
             self._appeared(place, path, stat, why, moves)
@@ -269,7 +276,7 @@ class Step:
         """And look at the other side of what may be a move, though nothing has told of it; once, as long as nothing is
         entered: the other side may be a directory to be walked, on the way through which this place is met again."""
         self._reader.forget(place)  # if it is to be read, it is read when it is met again
-        inode, seen = (_standing(stat), stat.inode) if stat is not None else (ANYTHING, ANYTHING)
+        inode, seen = (standing(stat), stat.inode) if stat is not None else (ANYTHING, ANYTHING)
         self.state.leave_open(place, why, inode, seen, self._before)
         for other in () if self._as_before else moves.looked_past:
             if other not in self.state.open:
@@ -373,8 +380,8 @@ class Step:
         return False
 
 
-def _standing(stat: Stat | None) -> int:
-    """For `ScanState.leave_open`."""
+def standing(stat: Stat | None) -> int:
+    """What stands at a place, as `Open.inode`."""
     if stat is None:
         return 0
     return ANYTHING if stat.kind == DIRECTORY else stat.inode

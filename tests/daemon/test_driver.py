@@ -19,6 +19,7 @@ from replicad.core.effects import (
     Tick,
 )
 from replicad.core.messages import StatusRequest, decode_message
+from replicad.core.turns import EVENTS_A_TICK_MAX
 from replicad.daemon import driver
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.errors import OperatorError, ProtocolError
@@ -166,6 +167,28 @@ async def test_the_replica_is_ticked_when_it_is_due_and_not_before() -> None:
         await bench.quiet()
         await asyncio.wait_for(ticked.wait(), 10)
     assert bench.replica.events == [Tick()]
+
+
+async def test_what_is_due_is_done_though_events_never_end() -> None:
+    """A folder that many write to would else never look at its disk."""
+    async with Bench() as bench:
+        bench.replica.due_ms = bench.clock_ms + 1
+        ticked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on(event: Event) -> Sequence[Effect]:
+            if isinstance(event, Tick):
+                bench.replica.due_ms = None
+                loop.call_soon_threadsafe(ticked.set)
+            elif not ticked.is_set() and len(bench.replica.events) < 10 * EVENTS_A_TICK_MAX:
+                bench.driver.post(event)
+                bench.clock_ms += 1
+            return []
+
+        bench.replica.on = on
+        bench.driver.post(Overflow())
+        await asyncio.wait_for(ticked.wait(), 10)
+    assert bench.replica.events.index(Tick()) == EVENTS_A_TICK_MAX
 
 
 async def test_a_call_runs_between_events_on_the_replicas_thread() -> None:

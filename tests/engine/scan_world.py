@@ -16,6 +16,7 @@ from replicad.core.records import DIRECTORY, FILE, SYMLINK
 from replicad.core.tree import tree_of
 from replicad.core.view import ROOT_NODE, Node
 from replicad.engine.scan import Scanner
+from replicad.engine.scan_read import LARGE_BYTES
 from replicad.engine.scan_step import Looked
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import Stat
@@ -31,8 +32,11 @@ STEPS_MAX = 10_000
 class World:
     """`deliver` decides what becomes of a hint: by default it reaches the scanner at once."""
 
-    def __init__(self, *, founding: bool = False, replica: int = 1, births: bool = True) -> None:
+    def __init__(
+        self, *, founding: bool = False, replica: int = 1, births: bool = True, large_bytes: int = LARGE_BYTES
+    ) -> None:
         self.now_ns = START_NS
+        self.large_bytes = large_bytes
         self.births = births
         self.fs = MemoryFileSystem(lambda: self.now_ns)
         if not births:
@@ -57,7 +61,13 @@ class World:
 
     def new_scanner(self) -> Scanner:
         """As after a restart."""
-        return Scanner(self.fs, self.watch, lambda: self.root_there, founding=lambda: self.founding)
+        return Scanner(
+            self.fs,
+            self.watch,
+            lambda: self.root_there,
+            founding=lambda: self.founding,
+            large_bytes=self.large_bytes,
+        )
 
     # Time and users.
 

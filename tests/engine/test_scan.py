@@ -767,8 +767,7 @@ def test_a_large_file_that_cannot_be_hashed_is_blocked() -> None:
 
 def test_no_more_than_a_few_large_files_are_in_hashing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replicad.engine.scan_read.HASHING_MAX", 2)
-    monkeypatch.setattr("replicad.engine.scan_read.LARGE_BYTES", 3)
-    world = World()
+    world = World(large_bytes=3)
     world.hash_large = False
     for number in range(5):
         world.write(b"%d" % number, b"large" + b"x" * number)

@@ -8,6 +8,7 @@ import pytest
 
 from replicad.core.draft import Draft
 from replicad.files.changes import Change, Dirty
+from tests.engine import scan_world
 from tests.engine.scan_world import World
 
 
@@ -593,3 +594,48 @@ def test_what_the_applier_asks_for_again_and_again_is_decided_all_the_same() -> 
     draft = Draft(world.view)
     world.scanner.resolve(draft, world.now_ns, turn)
     assert draft.states, "nothing was decided"
+
+
+def test_what_moved_on_before_the_decision_is_the_same_object() -> None:
+    """It was seen where it went first, and is there no more; the watch has not told where it went then."""
+    world = with_tree()
+    first = world.uid(b"f")
+    world.fs.user_rename(b"f", b"g")
+    world.tick()
+    while not world.scanner.idle:
+        world.step()
+    turn = world.scanner.ask_watch()
+    late: list[Change] = []
+    world.deliver = late.append
+    world.fs.user_rename(b"g", b"h")
+    world.tick()
+    draft = Draft(world.view)
+    world.scanner.resolve(draft, world.now_ns, turn)
+    assert not draft.states, "a part of it was decided"
+    world.deliver = world.take_in
+    for change in late:
+        world.take_in(change)
+    world.run()
+    assert world.uid(b"h") == first
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("ms", [0, 100])
+def test_a_scan_ends_though_what_it_left_open_is_beneath_a_directory_that_is_not_watched(
+    ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is walked whenever it is looked at, and each walk meets what is open again. `ms` ago the last change was made:
+    what is too fresh to be trusted is read again at each look, which is no reason to look at all else again."""
+    world = World()
+    world.mkdir(b"a")
+    world.mkdir(b"a/d")
+    world.write(b"a/d/f", b"moved out")
+    world.run()
+    world.watch.refuse = lambda path: "no watches left" if path == b"a" else None
+    world.watch.overflow()
+    world.fs.user_rename(b"a/d/f", b"a/g")
+    world.fs.user_rmdir(b"a/d")
+    world.tick(ms)
+    monkeypatch.setattr(scan_world, "STEPS_MAX", 100)
+    world.rescan()
+    world.assert_shown()

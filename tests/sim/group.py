@@ -13,7 +13,6 @@ from replicad.core.effects import Received
 from replicad.core.ids import MemberId
 from replicad.core.records import DIRECTORY
 from replicad.core.tree import tree_of
-from replicad.engine import scan_read
 from replicad.engine.phases import Role
 from replicad.errors import PeerError
 from replicad.files.fs import FILE, SYMLINK
@@ -31,8 +30,6 @@ HEAL_MAX_MS = 45 * 60_000
 HOUR_MS = 3_600_000
 STATUSES_AN_HOUR_MAX = 120
 """A link has a status a minute in each direction, a quarter more or less."""
-LARGE_BYTES = 3_000
-"""In a simulation a file is hashed by others from here on."""
 STORES = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
 
 
@@ -51,7 +48,6 @@ class Group:
         scan_interval_ms: int = 3_600_000,
         quota_bytes: int = 1_000_000,
     ) -> None:
-        scan_read.LARGE_BYTES = LARGE_BYTES
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = Clockwork()

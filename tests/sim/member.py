@@ -24,6 +24,7 @@ from replicad.catalog.store import Catalog, Reader
 from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, Fetch, HashFile, Report, Send, Tick, WhoHolds
 from replicad.core.ids import FolderId, MemberId, Uid
+from replicad.core.turns import Turns
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
 from replicad.engine.folder import FolderReplica, Surroundings
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from tests.sim.group import Group
 
 FOLDER: FolderId = b"simulated folder"
+LARGE_BYTES = 3_000
+"""In a simulation a file is hashed by others from here on."""
 HANDLE_MS = (0, 0, 0, 1, 1, 2)
 """What handling one event takes."""
 NS_PER_MS = 1_000_000
@@ -91,6 +94,7 @@ class SimMember:
         self.refusal = ""
         """Why it did not start."""
         self._inbox: deque[FolderEvent] = deque()
+        self._turns = Turns()
         self._told: deque[Change] = deque()
         self._wake_ms: int | None = None
         self._busy_ms = 0
@@ -136,6 +140,7 @@ class SimMember:
             draw=self.rng.random,
             new_replica=self._new_replica,
             new_bytes=self.rng.randbytes,
+            large_bytes=LARGE_BYTES,
         )
         self._watch = watch
         replica = FolderReplica(catalog, self.fs, self.id, self.role, self.settings, around, now_ms=self.now_ms)
@@ -173,6 +178,7 @@ class SimMember:
         self.fs.crash()
         self._watch.close()
         self._inbox.clear()
+        self._turns = Turns()
         self._told.clear()
         self._wake_ms = None
         self.fetching = self.hashing = 0
@@ -277,19 +283,23 @@ class SimMember:
             return
         self._wake_ms = None
         replica = self.running
-        if self._inbox:
+        if self._inbox and not (self._turns.work_first and self._is_due(replica)):
+            self._turns.took(tick=False)
             self._handle(self._inbox.popleft())
-        else:
-            due_ms = replica.next_due_ms()
-            if due_ms is not None and due_ms <= self.now_ms:
-                self._handle(Tick())
-                self._check_spinning(life)
+        elif self._is_due(replica):
+            self._turns.took(tick=True)
+            self._handle(Tick())
+            self._check_spinning(life)
         if self.replica is not None and self.quiet and self.replica.disk.watched and self.replica.disk.scanner.at_rest:
             self.group.ledger.looked(self)
         self.group.on_handled(self)
         if life == self.life:
             self._busy_ms = self.group.clock.now_ms + self.rng.choice(HANDLE_MS) * self.group.slowness(self)
             self._schedule()
+
+    def _is_due(self, replica: FolderReplica) -> bool:
+        due_ms = replica.next_due_ms()
+        return due_ms is not None and due_ms <= self.now_ms
 
     def _check_spinning(self, life: int) -> None:
         """Work that is due and never done."""

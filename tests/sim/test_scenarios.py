@@ -773,3 +773,46 @@ def test_a_deletion_is_told_though_others_never_end() -> None:
         if "f" not in tree(a):
             return
     raise AssertionError("the others ended before it was told")
+
+
+def test_a_deletion_is_told_though_edits_never_end() -> None:
+    """Whenever the watch has told everything up to it, another file has been edited since it was looked at."""
+    group = a_group("ab", {"f": 1, "g": 1})
+    a, b = group["a"], group["b"]
+    delete(b, "f")
+    for number in range(400):
+        put(b, "g", number)
+        group.run(1)
+        if "f" not in tree(a):
+            return
+    raise AssertionError("the edits ended before it was told")
+
+
+def test_a_deletion_is_told_though_renames_never_end() -> None:
+    """As they happen where editors save: one name over another, which is decided with what is missing."""
+    group = a_group("ab", {"f": 1, "g": 1, "h": 2})
+    a, b = group["a"], group["b"]
+    delete(b, "f")
+    for number in range(400):
+        put(b, "new", number)
+        move(b, "new", "g" if number % 2 else "h")
+        group.run(1)
+        if "f" not in tree(a):
+            return
+    raise AssertionError("the renames ended before it was told")
+
+
+def test_a_wait_ends_though_edits_never_do_and_something_was_deleted() -> None:
+    """Each file rests for long enough to be fetched; the folder never does."""
+    group = a_group("ab", {"f": 1} | {f"g{number}": 1 for number in range(400)})
+    a, b = group["a"], group["b"]
+    waits = Waits(group)
+    delete(b, "f")
+    waits.begin(a)
+    for number in range(2_000):
+        put(b, f"g{number % 400}", number)
+        group.run(1)
+        if waits.done:
+            break
+    assert waits.done == 1, "the edits ended before the wait"
+    assert "f" not in tree(a)
