@@ -18,6 +18,7 @@ from blake3 import blake3
 from replicad.core.manifest import Chunk
 from replicad.files.fs import FILE, FileSystem, OpenFile
 from replicad.files.hashing import chunk_name
+from replicad.files.sparse import write_sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Assembly:
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         """Bytes as they arrive."""
-        self._file.write_at(offset, data)
+        write_sparse(self._file, offset, data)
 
     def fetched(self, ranges: Iterable[tuple[int, int]]) -> int:
         """These ranges were written whole: count the chunks in them, and copy them to where they occur again.
@@ -156,7 +157,7 @@ class Assembly:
         chunk = self._chunks[index]
         data = source.read_at(offset, chunk.length)
         if len(data) == chunk.length and chunk_name(data) == chunk.name:
-            self._file.write_at(self._offsets[index], data)
+            write_sparse(self._file, self._offsets[index], data)
             self._held[index] = self.reused = True
 
 

@@ -40,6 +40,7 @@ from replicad.engine.assembly import Assembly, LocalFile
 from replicad.errors import FileTrouble, PeerError, ProtocolError
 from replicad.files.fs import FileSystem
 from replicad.files.hashing import BeingWritten, hash_file
+from replicad.files.sparse import BLOCK_BYTES, write_sparse
 from replicad.net.content_wire import FILES_MAX, PAGES_MAX, RANGES_MAX, SmallFile
 from replicad.net.refusal import Code, Refused
 
@@ -162,7 +163,9 @@ class Fetcher:
                 self._fs.unlink(path)  # what an earlier attempt left: perhaps half of it
                 file = self._fs.create(path)
             with file:
-                file.write_at(0, body)
+                if len(body) >= BLOCK_BYTES:
+                    file.truncate(len(body))
+                write_sparse(file, 0, body)
         except OSError as error:
             return _failed(item, _disk(error))
         return FetchedItem(item.uid, item.digest, item.staged)

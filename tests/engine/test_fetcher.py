@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -14,7 +15,9 @@ from replicad.core.effects import Fetch, Fetched, FetchedItem, WantedContent
 from replicad.core.manifest import Manifest, decode_top, decode_whole, page_digest
 from replicad.engine.fetcher import Fetcher
 from replicad.errors import PeerError
+from replicad.files.fs import FileSystem
 from replicad.files.hashing import Hashed, hash_file
+from replicad.files.real_fs import RealFileSystem
 from replicad.net.content_wire import SmallFile
 from replicad.net.refusal import Code, Refused
 from tests.sim.memory_fs import MemoryFileSystem
@@ -105,8 +108,8 @@ def manifest_of(data: bytes) -> Manifest:
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.fs = MemoryFileSystem(lambda: 1)
+    def __init__(self, fs: FileSystem | None = None) -> None:
+        self.fs = fs if fs is not None else MemoryFileSystem(lambda: 1)
         self.fs.make_dir(b".replicad", 0o700)
         self.fs.make_dir(b".replicad/staging", 0o700)
         self.source = Source()
@@ -290,3 +293,17 @@ async def test_what_cannot_be_synced_is_not_staged(bench: Bench, monkeypatch: py
 
     monkeypatch.setattr(bench.fs, "sync_all", fail)
     assert "Input/output error" in (await bench.fetch_one(b"x", bench.source.add(b"x"))).reason
+
+
+@pytest.mark.parametrize("size", [131_072, 2_000_000])
+async def test_what_arrives_has_holes_where_it_has_zeros(tmp_path: Path, size: int) -> None:
+    """A small file; a large one, of whose chunks one is here, one is fetched, and the rest is copied from these."""
+    bench = Bench(RealFileSystem(tmp_path))
+    data = some(9_000) + bytes(size - 18_000) + some(9_000, 2)
+    local = (b"local", bench.put(b"local", some(9_000) + bytes(size))) if size > 131_072 else None
+    done = await bench.fetch_one(data, bench.source.add(data), (local,) if local else ())
+    assert (done.reason, done.gone) == ("", False)
+    assert bench.staged() == data
+    assert (tmp_path / ".replicad/staging/new-1").stat().st_blocks * 512 <= 32_768
+    bench.threads.shutdown()
+    bench.fs.close()
