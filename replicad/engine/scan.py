@@ -130,6 +130,7 @@ class Scanner:
         for (directory, name), hint in [*self._state.hints.items(), *lost.items()]:
             if directory == old or directory.startswith(old + b"/"):
                 self.hint(new + directory[len(old) :], name, hint.inode, since=hint.since)
+        self._state.move_blocked(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         """The answer to a `HashFile`."""
@@ -171,6 +172,7 @@ class Scanner:
             return self._guarded(draft, now_ns, lambda step: Resolver(step, turn).run())
         finally:
             self._state.turn = asked
+            self._state.doubt_blocked()
 
     def _guarded(self, draft: Draft, now_ns: int, work: Callable[[Step], None]) -> Looked:
         """Only where the root is the folder's, before and after."""

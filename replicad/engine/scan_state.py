@@ -15,6 +15,7 @@ from typing import NamedTuple
 from replicad.core.view import NodeId
 from replicad.engine.scan_moves import Place
 from replicad.files.changes import Listing
+from replicad.files.paths import join, split
 
 HINTS_MAX = 100_000
 """Hints waiting: some 20 MB. Where there are more, the whole folder is scanned, which costs less than they would."""
@@ -106,6 +107,8 @@ class ScanState:
     and the generation. Uppermost ones only."""
     blocked: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     """By path: the reason, and the scan in which it was found."""
+    blocked_in_doubt: bool = False
+    """A directory has gone since; of what was blocked in it nothing is told."""
     round: int = 0
     again: bool = True
     """The whole folder must be scanned."""
@@ -231,7 +234,9 @@ class ScanState:
 
     def told(self, turn: int) -> None:
         """The watch has told everything up to `turn`: the directories of these were not moved, but are gone."""
-        self.lost = {entry: held for entry, held in self.lost.items() if held[1] >= turn}
+        for directory, name in [entry for entry, held in self.lost.items() if held[1] < turn]:
+            del self.lost[directory, name]
+            self.blocked.pop(join(directory, name), None)
 
     def walk(self, path: bytes, *, full: bool, since: int) -> None:
         """Begins anew where the same is on its way."""
@@ -280,6 +285,19 @@ class ScanState:
     def block(self, path: bytes, reason: str) -> None:
         if path in self.blocked or len(self.blocked) < BLOCKED_MAX:
             self.blocked[path] = (reason, self.round)
+
+    def move_blocked(self, old: bytes, new: bytes) -> None:
+        """A directory was moved, and with it what is blocked in it, of which nothing is told."""
+        for path in [path for path in self.blocked if path.startswith(old + b"/")]:
+            self.blocked[new + path[len(old) :]] = self.blocked.pop(path)
+
+    def doubt_blocked(self) -> None:
+        """Look at everything that is blocked, where something may have gone with its directory."""
+        if self.blocked_in_doubt:
+            self.blocked_in_doubt = False
+            for path in self.blocked:
+                if path:
+                    self.add_hint(*split(path), Hint(0, self.generation, own=True))
 
     def start_over(self) -> None:
         """Nothing that was found and not yet entered counts; the blocked stay listed."""

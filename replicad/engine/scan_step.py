@@ -11,7 +11,7 @@ from replicad.core.diff import Sight, compare, look
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect
 from replicad.core.ids import Cn, Uid, uid_of
-from replicad.core.local import Appeared, Edited, LocalChange, Moved, Originator
+from replicad.core.local import Appeared, Edited, LocalChange, Moved, Originator, Vanished
 from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, Node, NodeId
@@ -32,6 +32,8 @@ READ_BYTES_A_STEP = 32 * 1_048_576
 """Of small files, in one step: as many milliseconds."""
 RUNS_MAX = 64
 """Steps in one draft, where what was moved must be looked into before it is decided what is gone: 32,768 looks."""
+COVERED_RETRY_MS = 10_000
+"""A mount point is looked at again after this: one system call."""
 HINTS_PER_LISTING = 64
 """Hints come first; but where they never end, walks go on all the same."""
 LISTED_PER_LOOK = 32
@@ -141,6 +143,8 @@ class Step:
     def take(self, changes: Sequence[LocalChange], why: Why) -> None:
         """Enter what was found."""
         self.state.changes += any(map(self._moves_an_entry, changes))
+        if self.state.blocked and any(map(self._takes_a_directory, changes)):
+            self.state.blocked_in_doubt = True
         self._originator.enter(changes, watched=not why.by_scan, founding=self._founding())
 
     def _moves_an_entry(self, change: LocalChange) -> bool:
@@ -149,6 +153,10 @@ class Step:
             return True
         node = self.draft.node(change.node)
         return node is None or node.inode != change.seen.inode
+
+    def _takes_a_directory(self, change: LocalChange) -> bool:
+        node = self.draft.node(change.node) if isinstance(change, Vanished) else None
+        return node is not None and node.kind == DIRECTORY
 
     def finish(self) -> Looked:
         touched = self._originator.touched()
@@ -185,6 +193,11 @@ class Step:
         self.state.block(path, reason)
         self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
 
+    def _covered(self, place: Place, path: bytes, why: Why) -> None:
+        """Another filesystem is mounted here; nothing tells when it is not any more."""
+        self.state.block(path, Sight.FOREIGN.blocked)
+        self.state.delay(place, self.now_ms + COVERED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
+
     # What was seen.
 
     def _see(self, place: Place, path: bytes, stat: Stat | None, why: Why, moves: Moves) -> None:
@@ -192,7 +205,9 @@ class Step:
         sight = look(node, stat, self.mount)
         if sight not in (Sight.READ, Sight.APPEARED):
             self._reader.forget(place)
-        if sight.blocked:
+        if sight is Sight.FOREIGN:
+            self._covered(place, path, why)
+        elif sight.blocked:
             self.state.block(path, sight.blocked)
         else:
             self._unblock(path, why, stat)
@@ -361,7 +376,7 @@ class Step:
         inodes = {name: stat.inode for name, stat in listing.entries}
         for difference in compare(self.draft.nodes_in(at), listing.entries, self.mount, root=at == ROOT_NODE):
             if difference.sight is Sight.FOREIGN:
-                self.state.block(join(listing.path, difference.name), difference.sight.blocked)
+                self._covered((at, difference.name), join(listing.path, difference.name), why)
             else:
                 self.state.add((at, difference.name), why._replace(inode=inodes.get(difference.name, 0)))
 

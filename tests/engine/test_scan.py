@@ -14,6 +14,7 @@ from replicad.core.local import LocalChange, Originator, Vanished
 from replicad.core.records import ZERO
 from replicad.engine import scan_resolve, scan_state, scan_step
 from replicad.engine.scan_read import BUSY_REPORTED_AT, FILE_BEING_WRITTEN, LARGE_BYTES
+from replicad.engine.scan_step import COVERED_RETRY_MS
 from replicad.errors import FileTrouble
 from replicad.files.changes import Change, Dirty, Moved, Unwatchable
 from replicad.files.hashing import BeingWritten, hash_file
@@ -417,6 +418,24 @@ def test_s29_a_mount_inside_the_folder_deletes_nothing_and_is_blocked() -> None:
     assert world.scanner.blocked() == []
 
 
+def test_a_mount_that_has_gone_is_noticed_without_a_scan() -> None:
+    """Nothing tells of it; what was covered is looked at again, and what lay beneath is there."""
+    world = with_tree()
+    world.fs.user_mkdir(b"media")
+    world.fs.user_write(b"media/under", b"made before the mount, and never seen")
+    world.fs.user_mount(b"media")
+    world.tick()
+    world.run()
+    scans = world.scanner.full_scans
+    world.pass_time(COVERED_RETRY_MS - 1)
+    world.fs.user_unmount(b"media")
+    assert world.scanner.blocked() == [(b"media", OTHER_MOUNT)]
+    world.pass_time(COVERED_RETRY_MS)
+    assert world.scanner.blocked() == []
+    assert world.scanner.full_scans == scans
+    world.assert_shown()
+
+
 def test_a_mount_that_was_always_there_is_not_entered() -> None:
     world = World()
     world.fs.user_mkdir(b"media")
@@ -440,6 +459,37 @@ def test_a_fifo_is_blocked_and_what_it_replaces_is_gone() -> None:
     world.fs.user_unlink(b"pipe")
     world.fs.user_unlink(b"f")
     world.write(b"f", b"a file again")
+    world.run()
+    assert world.scanner.blocked() == []
+    world.assert_shown()
+
+
+def test_what_is_blocked_is_listed_where_its_directory_is_moved_and_no_more_once_it_is_gone() -> None:
+    """The watch tells of the directory alone when it is moved; of what is in it when it is removed, too late."""
+    world = with_tree()
+    world.mkdir(b"dir")
+    for path in (b"dir/pipe", b"pipe"):
+        world.fs.user_fifo(path)
+    world.run()
+    assert [path for path, _ in world.scanner.blocked()] == [b"dir/pipe", b"pipe"]
+    world.fs.user_rename(b"dir", b"moved")
+    world.run()
+    assert [path for path, _ in world.scanner.blocked()] == [b"moved/pipe", b"pipe"]
+    world.fs.user_unlink(b"moved/pipe")
+    world.fs.user_rmdir(b"moved")
+    world.run()
+    assert [path for path, _ in world.scanner.blocked()] == [b"pipe"]
+    world.assert_shown()
+
+
+def test_what_is_blocked_leaves_the_list_with_a_directory_that_leaves_the_folder() -> None:
+    world = with_tree()
+    world.mkdir(b"dir")
+    world.fs.user_fifo(b"dir/pipe")
+    world.run()
+    world.deliver = lambda change: None if isinstance(change, Dirty) and change.directory else world.take_in(change)
+    world.fs.user_unlink(b"dir/pipe")  # as `mv` out of the folder: of what is in it nothing is told
+    world.fs.user_rmdir(b"dir")
     world.run()
     assert world.scanner.blocked() == []
     world.assert_shown()
