@@ -46,7 +46,7 @@ def at_rest(members: Sequence[Server], preserved: int | None = 0) -> None:
     """State 4, nothing blocked, and so many files preserved on all of them together (None: any number)."""
     for member in members:
         shot = member.folder_status()
-        assert (member.name, shot["state"], shot["blocked"]) == (member.name, 4, [])
+        assert (member.name, shot["state"], shot["blocked"]) == (member.name, 4, []), shot
     rows = [row for member in members for row in preserved_rows(member)]
     assert preserved is None or len(rows) == preserved, rows
 
