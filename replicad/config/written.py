@@ -11,8 +11,6 @@ Both are written whole or not at all, also over a power cut.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from replicad.config.values import read_name, read_path
 from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError
 from replicad.net.addresses import Address
+from replicad.net.durable import write_durably
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +41,6 @@ class KeptFolder:
     merge: bool = False
     begun: bool = False
     settings: FolderSettings = field(default_factory=FolderSettings)
-
-
-def write_durably(path: Path, text: str, mode: int = 0o600) -> None:
-    """Written beside, synced, renamed over `path`, and the directory synced. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def write_config(

@@ -18,6 +18,7 @@ from replicad.core.steps import Step, StepKind
 from replicad.core.view import STAGING_NODE, Node, NodeId
 from replicad.engine.acts import Done
 from replicad.engine.intents import Intent, Seen
+from replicad.engine.nodes import node_seen
 from replicad.files.fs import Stat
 
 
@@ -148,7 +149,7 @@ def _set_meta(draft: Draft, intent: Intent, done: Done) -> set[Uid]:
     held = draft.node(step.node)
     assert held is not None
     ctime_ns = done.stat.ctime_ns if intent.target not in done.again else SMUDGED_NS
-    node = _node(held.id, held.parent, held.name, done.stat, _shown_cn(draft, step.lead))
+    node = node_seen(held.id, held.parent, held.name, done.stat, _shown_cn(draft, step.lead))
     draft.put_node(msgspec.structs.replace(node, ctime_ns=ctime_ns))
     changed = set(draft.uids_at(held.id))
     for uid in changed.intersection(step.winners):
@@ -167,7 +168,7 @@ def _new_node(node: NodeId, intent: Intent, stat: Stat | None, shows: Cn) -> Nod
     step = intent.step
     put: Seen = intent.moving
     if stat is not None:
-        new = _node(node, step.parent, step.name, stat, shows)
+        new = node_seen(node, step.parent, step.name, stat, shows)
         # A directory has no versions, so its mode may be somebody's already.
         return new if step.kind != StepKind.PUT else msgspec.structs.replace(new, mode=put.mode)
     return Node(
@@ -181,21 +182,5 @@ def _new_node(node: NodeId, intent: Intent, stat: Stat | None, shows: Cn) -> Nod
         SMUDGED_NS,
         put.birth_ns,
         put.mode,
-        shows,
-    )
-
-
-def _node(node: NodeId, parent: NodeId, name: bytes, stat: Stat, shows: Cn) -> Node:
-    return Node(
-        node,
-        parent,
-        name,
-        stat.kind,
-        stat.inode,
-        stat.size,
-        stat.mtime_ns,
-        stat.ctime_ns,
-        stat.birth_ns,
-        stat.mode,
         shows,
     )

@@ -28,6 +28,7 @@ from replicad.core.view import ROOT_NODE, Node, NodeId
 from replicad.core.want import settle
 from replicad.engine.disposal import OutNote, preserve
 from replicad.engine.intents import Seen
+from replicad.engine.nodes import node_seen
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed, hash_file
@@ -114,7 +115,7 @@ class Claim:
         if found is None and self._merge and not self._was_known(draft, directory.uid, name):
             return
         held = draft.node_at(directory.node, name)
-        node = _node(held.id if held is not None else draft.new_node_id(), directory.node, name, stat)
+        node = node_seen(held.id if held is not None else draft.new_node_id(), directory.node, name, stat)
         if found is not None and self._equal(draft, found, node, path, stat, changes):
             adopt(draft, found, node)
             touched.update(found.winners)
@@ -152,18 +153,3 @@ class Claim:
     def _was_known(self, draft: Draft, directory: Uid, name: bytes) -> bool:
         """Whether the group ever had something of this name here: then a tombstone lies there."""
         return any(draft.named(uid, name) for uid in members(draft, directory))
-
-
-def _node(node: NodeId, parent: NodeId, name: bytes, stat: Stat) -> Node:
-    return Node(
-        node,
-        parent,
-        name,
-        stat.kind,
-        stat.inode,
-        stat.size,
-        stat.mtime_ns,
-        stat.ctime_ns,
-        stat.birth_ns,
-        stat.mode,
-    )

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
-import secrets
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from replicad.core.ids import MemberId
 from replicad.errors import OperatorError, PeerError
+from replicad.net.durable import write_durably
 
 KEY_FILE = "identity.key"
 CERTIFICATE_FILE = "identity.crt"
@@ -129,28 +128,8 @@ def _create(home: Path) -> None:
     )
     pem = serialization.Encoding.PEM
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_durably(home / CERTIFICATE_FILE, certificate.public_bytes(pem), 0o644)
-    _write_durably(home / KEY_FILE, secret, 0o600)
-
-
-def _write_durably(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all, also over a power cut: written beside, synced, renamed, and the directory synced."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_durably(home / CERTIFICATE_FILE, certificate.public_bytes(pem), 0o644)
+    write_durably(home / KEY_FILE, secret, 0o600)
 
 
 def _parsed(certificate_der: bytes) -> x509.Certificate:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from replicad.config.home import TOKEN_FILE
 from replicad.config.settings import ApiSettings
-from replicad.config.written import write_durably
 from replicad.errors import OperatorError
+from replicad.net.durable import write_durably
 
 TOKEN_BYTES = 32
 TOKEN_CHARACTERS_MIN = 16

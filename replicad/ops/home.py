@@ -19,10 +19,10 @@ from pathlib import Path
 import msgspec
 
 from replicad.config.home import CATALOG_DIRECTORY, CONTROL_SOCKET, GROUP_FILE, LOCK_FILE
-from replicad.config.written import write_durably
 from replicad.core.ids import MEMBER_ID_CHARACTERS, MemberId
 from replicad.core.naming import GROUP_ID_BYTES, GroupId
 from replicad.errors import OperatorError
+from replicad.net.durable import write_durably
 
 _GROUP_FILE_VERSION = 1
 

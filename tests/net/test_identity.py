@@ -30,14 +30,14 @@ def test_no_one_else_may_read_the_key_whatever_the_umask(tmp_path: Path) -> None
 
 
 def test_a_crash_between_the_two_files_leaves_no_half_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rename = Path.rename
+    replace = Path.replace
 
     def crash_at_the_key(self: Path, target: Path) -> Path:
         if target.name == "identity.key":
             raise KeyboardInterrupt
-        return rename(self, target)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", crash_at_the_key)
+    monkeypatch.setattr(Path, "replace", crash_at_the_key)
     with pytest.raises(KeyboardInterrupt):
         load_or_create(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["identity.crt"]
