@@ -14,6 +14,8 @@ CONFLICT_AND_DELETED, PRE_EXISTING = "ConflictAndDeleted", "PreExisting"
 """Stores of preserved files."""
 OWN_META_PREFIX = "catalog."
 """Keys of `meta` that only the catalog itself writes."""
+SIBLINGS_META = "tree.siblings"
+"""There: losers of a name stand beside the winner. Changes with the tree, in one commit (core.tree.change_policy)."""
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, bindparam, insert, literal_column, select, tuple_, update
+from sqlalchemy import and_, bindparam, case, func, insert, literal_column, select, tuple_, update
 
+from replicad.catalog.changes import SIBLINGS_META
 from replicad.catalog.database import catalog_error
 from replicad.catalog.prepared import (
     among,
@@ -22,9 +23,10 @@ from replicad.catalog.prepared import (
 )
 from replicad.catalog.rows import STATE_COLUMNS, node_value, object_state, signed
 from replicad.catalog.schema import NODE, OBJECT, REPLICA
-from replicad.catalog.summary import Summary
+from replicad.catalog.summary import ONE_META, Summary
 from replicad.core.cnset import CNSet
 from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
+from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState
 
 Parameter = bytes | int | str | None
@@ -80,6 +82,31 @@ _PENDING_AFTER = prepared(
     "commit_",
     "uid_",
     "limit_",
+)
+
+# Once in the life of a folder: it reads all that is present. A directory's natural place is the one it was cut to.
+_ABOVE = OBJECT.alias("above")
+_NATURAL_PARENT = case(
+    (OBJECT.c.kind == literal_column(str(DIRECTORY)), func.coalesce(OBJECT.c.cut_parent, OBJECT.c.parent)),
+    else_=OBJECT.c.parent,
+)
+_NATURAL_NAME = case(
+    (OBJECT.c.kind == literal_column(str(DIRECTORY)), func.coalesce(OBJECT.c.cut_name, OBJECT.c.name)),
+    else_=OBJECT.c.name,
+)
+_NATURAL = (
+    select(
+        OBJECT.c.uid,
+        func.count(OBJECT.c.uid)
+        .over(partition_by=(func.coalesce(_ABOVE.c.group_uid, _NATURAL_PARENT), _NATURAL_NAME))
+        .label("wanting"),
+    )
+    .select_from(OBJECT.outerjoin(_ABOVE, _ABOVE.c.uid == _NATURAL_PARENT))
+    .where(_PRESENT)
+    .subquery()
+)
+_CONTESTED = prepared(
+    select(_NATURAL.c.uid).where(_NATURAL.c.wanting > literal_column("1")).order_by(_NATURAL.c.uid)
 )
 
 _NODE = select(NODE)
@@ -218,6 +245,11 @@ class Lookups:
     ) -> None:
         """Nothing is remembered here."""
 
+    @property
+    def siblings(self) -> bool:
+        """The policy that the stored tree was made by (`changes.SIBLINGS_META`)."""
+        return bool(self._rows(ONE_META, SIBLINGS_META))
+
     # -- objects
 
     def object(self, uid: Uid) -> ObjectState | None:
@@ -252,6 +284,10 @@ class Lookups:
 
     def group_members(self, group: Uid) -> Sequence[Uid]:
         return self._uids(_GROUP, group)
+
+    def contested(self) -> Sequence[Uid]:
+        """Every present object of a name that several want, directories of one name among them. Reads everything."""
+        return self._uids(_CONTESTED)
 
     def pending(self, limit: int) -> Sequence[Uid]:
         return self._uids(_PENDING, limit)

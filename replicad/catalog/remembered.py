@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from replicad.catalog.changes import OWN_META_PREFIX, AddOut, Change, RemoveOut, SetMeta
+from replicad.catalog.changes import OWN_META_PREFIX, SIBLINGS_META, AddOut, Change, RemoveOut, SetMeta
 from replicad.catalog.ledger import Ledger
 from replicad.catalog.lookups import Lookups
 from replicad.catalog.rows import NodeRow, ObjectRow, Pair
@@ -197,6 +197,10 @@ class Remembering(Ledger):
     def meta(self, key: str) -> bytes | None:
         own = key.startswith(OWN_META_PREFIX)
         return super().meta(key) if own else self._kept(self._answers.metas, key, super().meta)
+
+    @property
+    def siblings(self) -> bool:
+        return self.meta(SIBLINGS_META) is not None
 
     def first_out_ms(self) -> int | None:
         if self._answers.first_out_ms is None:

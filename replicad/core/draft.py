@@ -45,6 +45,7 @@ class Draft:
         self.replica: ReplicaId = view.replica
         self.counter: int = view.counter
         self.next_node: NodeId = view.next_node
+        self.siblings: bool = view.siblings
         self.states: dict[Uid, ObjectState] = {}
         """Objects changed here, whole."""
         self.dropped: dict[Uid, None] = {}

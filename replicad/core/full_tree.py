@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Record, usable, usable_name
 from replicad.core.tree import Outcome
+from replicad.core.tree_siblings import sibling_name
 
 Places = dict[Uid, tuple[Uid, bytes]]
 
 
-def full_tree(records: Iterable[Record]) -> dict[bytes, Outcome]:
-    """What `tree_of` must give for these records (one for each object)."""
+def full_tree(records: Iterable[Record], *, siblings: bool = False) -> dict[bytes, Outcome]:
+    """What `tree_of` must give for these records (one for each object). `siblings`: the folder's policy."""
     held = {record.uid: record for record in records}
     places = cut_places(held)
     shown = {uid for uid, record in held.items() if _shows_itself(record)} | kept_directories(held, places)
@@ -32,13 +33,23 @@ def full_tree(records: Iterable[Record]) -> dict[bytes, Outcome]:
             names: dict[bytes, list[Record]] = defaultdict(list)
             for uid in sorted(child for part in directory for child in below[part]):
                 names[places[uid][1]].append(held[uid])
-            for name, wanting in names.items():
+            for name, wanting in (_spread(names) if siblings else names).items():
                 at = b"/".join([path, name]) if path else name
                 tree[at] = _contest(wanting)
                 if tree[at].kind == DIRECTORY:
                     deeper.append((at, tree[at].winners))
         level = deeper
     return tree
+
+
+def _spread(names: dict[bytes, list[Record]]) -> dict[bytes, list[Record]]:
+    """Losers beside the winners, under their own names."""
+    spread: dict[bytes, list[Record]] = defaultdict(list)
+    for name, wanting in names.items():
+        won = _contest(wanting).winners
+        for record in wanting:
+            spread[name if record.uid in won else sibling_name(record)].append(record)
+    return {name: sorted(wanting, key=lambda record: record.uid) for name, wanting in spread.items()}
 
 
 def cut_places(held: dict[Uid, Record]) -> Places:

@@ -66,6 +66,10 @@ class Memo:
     def head(self) -> int:
         return self.view.head
 
+    @property
+    def siblings(self) -> bool:
+        return self.view.siblings
+
     @cached_property
     def next_node(self) -> NodeId:
         return self.view.next_node

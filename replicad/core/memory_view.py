@@ -29,6 +29,7 @@ class MemoryView:
         self.digest = 0
         self.head = 0
         self.next_node: NodeId = FIRST_FREE_NODE
+        self.siblings = False
         self.states: dict[Uid, ObjectState] = {}
         self.nodes: dict[NodeId, Node] = {}
         self._indexes = ObjectIndexes()
@@ -48,6 +49,7 @@ class MemoryView:
         self.head += len(positions)
         self.known, self.digest = draft.known, draft.digest
         self.replica, self.counter, self.next_node = draft.replica, draft.counter, draft.next_node
+        self.siblings = draft.siblings
 
     def _set(self, uid: Uid, state: ObjectState | None) -> None:
         self._indexes.move(uid, self.states.pop(uid, None), state)

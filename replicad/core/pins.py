@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from replicad.core.author import Author, directory_look
 from replicad.core.ids import Uid
-from replicad.core.records import joined_vector, vector_after
+from replicad.core.records import DIRECTORY, joined_vector, vector_after
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, ObjectState
 
 
@@ -62,7 +62,8 @@ class Pins:
         base = state.base_place
         if node is None or base is None or node.parent != parent or node.name == base.name:
             return
-        if state.cut is not None or base.parent not in self._draft.uids_at(parent):
+        is_cut = state.cut is not None and state.record.kind == DIRECTORY  # of a file it is the name beside the winner
+        if is_cut or base.parent not in self._draft.uids_at(parent):
             return
         time_ms = self._author.time(node.ctime_ns, base)
         pin = self._author.place(time_ms, vector_after(base), base.parent, node.name)

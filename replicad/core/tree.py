@@ -2,8 +2,9 @@
 
 `retree` keeps what the tree needs in three fields of the objects, by differences, in layers each of which depends only
 on those before it: where cycles are cut (`cut`, core.tree_cuts), which deleted directories stay because something below
-them lives (`kept`), and which directories of one name are one (`group`, both core.tree_groups). All the rest is read:
-`outcome` decides one name when asked. So a renamed directory touches two slots, whatever is in it.
+them lives (`kept`), which directories of one name are one (`group`, both core.tree_groups), and which files stand beside
+one that has their name (`cut` again, core.tree_siblings). All the rest is read: `outcome` decides one name when asked.
+So a renamed directory touches two slots, whatever is in it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import msgspec
 
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
-from replicad.core.records import DIRECTORY, FILE, Content, Record, Stamp, content_key
+from replicad.core.records import DIRECTORY
+from replicad.core.tree_contest import best_of
 from replicad.core.tree_cuts import recut
 from replicad.core.tree_groups import regroup, rekeep
 from replicad.core.tree_places import Revision, Slot, members, place_of, present_at, present_below, rep, slot_of
+from replicad.core.tree_siblings import forget_stale, resibling
 from replicad.core.view import ObjectState, View
 
 __all__ = [
     "Outcome",
     "Slot",
+    "change_policy",
     "contestants",
     "entries",
     "outcome",
@@ -57,10 +61,20 @@ def retree(draft: Draft, changed: Iterable[tuple[Uid, ObjectState | None]]) -> l
     directories that stand for another UID than before. A slot that no longer exists has no outcome.
     """
     revision = Revision(draft, changed)
+    forget_stale(revision)
     recut(revision)
     rekeep(revision)
     regroup(revision)
+    resibling(revision)
     return sorted(revision.slots())
+
+
+def change_policy(draft: Draft, siblings: bool, contested: Iterable[Uid]) -> list[Slot]:
+    """Take the folder's other policy. `contested`: every object of a name that several want (`Catalog.contested`), and
+    what stands beside is found by itself. Returns as `retree`, whose caller goes on as after that."""
+    draft.siblings = siblings
+    uids = {*contested, *draft.cuts()}
+    return retree(draft, [(state.record.uid, state) for state in draft.objects(uids)])
 
 
 def contestants(view: View, slot: Slot) -> list[ObjectState]:
@@ -72,22 +86,11 @@ def contestants(view: View, slot: Slot) -> list[ObjectState]:
 
 
 def outcome(view: View, slot: Slot) -> Outcome | None:
-    """What this name shows; None where nothing wants it.
-
-    Directories beat all else, and all of them are one. Of files and symlinks the best wins (`_strength`), together with
-    those of equal kind and content.
-    """
+    """What this name shows; None where nothing wants it."""
     found = [state.record for state in contestants(view, slot)]
     if not found:
         return None
-    directories = [held for held in found if held.kind == DIRECTORY]
-    if directories:
-        live = [held for held in directories if held.live]
-        lead = max(live, key=lambda held: (content_key(held), held.uid)) if live else directories[0]
-        winners = directories
-    else:
-        lead = max(found, key=_strength)
-        winners = [held for held in found if held.kind == lead.kind and _essence(held) == _essence(lead)]
+    lead, winners = best_of(found)
     won = tuple(held.uid for held in winners)
     return Outcome(lead.kind, won, lead.uid, tuple(held.uid for held in found if held.uid not in won))
 
@@ -143,26 +146,3 @@ def tree_of(view: View) -> dict[bytes, Outcome]:
             if found.kind == DIRECTORY:
                 waiting.append((found.winners[0], below))
     return tree
-
-
-def _essence(held: Record) -> bytes:
-    """That in which two files or two symlinks must be equal to be one."""
-    return _content(held).digest if held.kind == FILE else _content(held).value
-
-
-def _strength(held: Record) -> tuple[bool, Stamp | int, bytes, Uid]:
-    """The order of files and symlinks that want one name; the UID is the last resort.
-
-    An object both of whose registers are still originals loses to any other (rule 6), so the two forms of the second
-    element never meet.
-    """
-    content = _content(held)
-    if held.original:
-        return False, content.mtime_ns, _essence(held), held.uid
-    assert held.place is not None
-    return True, max(held.place.stamp, content.stamp), b"", held.uid
-
-
-def _content(held: Record) -> Content:
-    assert held.content is not None, "only usable objects are present"
-    return held.content

@@ -75,7 +75,7 @@ def _cut_near(revision: Revision, seeds: Iterable[Uid], cut: Iterable[Uid]) -> s
     return {
         state.record.uid
         for state in draft.objects(cut)
-        if state.record.place is not None and state.record.place.prior_parent in appeared
+        if is_directory(state) and state.record.place is not None and state.record.place.prior_parent in appeared
     }
 
 

@@ -54,7 +54,8 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     registers as installed there, empty where they are those of the record (and meaningless without a node).
     `beneath`: the node of the winner under which this loser of a name lay hidden when that was last as the tree wants
     it, with `beneath_seen`, the rank of the loser's content then (rule 3). `pending`: the disk is not yet as the tree
-    wants it. `cut`: the effective (parent, name) of an object whose move is cut out of a cycle. `kept`: its content is
+    wants it. `cut`: the effective (parent, name) of a directory whose move is cut out of a cycle, or of a file or symlink
+    that stands beside the winner of its name (core.tree_siblings). `kept`: its content is
     gone, but it is a directory above something live. `group`: the smallest UID of several directories of one name
     (None where it is alone). `position`: in the order of storing; 0 in a draft for what is not stored yet.
     """
@@ -118,6 +119,10 @@ class View(Protocol):
     def head(self) -> int:
         """The newest position."""
 
+    @property
+    def siblings(self) -> bool:
+        """The folder's policy: the loser of a name stands beside the winner, instead of being preserved."""
+
     def object(self, uid: Uid) -> ObjectState | None: ...
     def objects(self, uids: Iterable[Uid]) -> Sequence[ObjectState]:
         """Those of `uids` that are held; one query for many."""
@@ -138,7 +143,7 @@ class View(Protocol):
         """
 
     def cuts(self) -> Sequence[Uid]:
-        """Objects with a `cut`; few."""
+        """Objects with a `cut`; few. Directories, and siblings of a name."""
 
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         """Objects whose `cut` puts them under `parent`."""

@@ -55,6 +55,7 @@ from replicad.engine.phases import (
     phase_at_start,
     phase_changes,
 )
+from replicad.engine.policy import policy_draft
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import LARGE_BYTES
@@ -171,7 +172,7 @@ class FolderReplica:
         self.catalog.commit(None, [SetMeta(RUNNING_META, b"1")], now_ms=now_ms)
         if not self._fault:
             self.disk.open()
-        return [*out, Changed()]
+        return [*out, *self._take_policy(now_ms), Changed()]
 
     def handle(self, event: FolderEvent, now_ms: int) -> list[Effect]:
         """Raises PeerError: the peer's link is to be closed, nothing of its message was taken."""
@@ -203,6 +204,7 @@ class FolderReplica:
             case SettingsChanged(settings):
                 self.settings = settings
                 self.fetching.set_quota(settings.quota_bytes)
+                out += self._take_policy(now_ms)
             case Tick():
                 out += self._work(now_ms)
             case Dirty() | Moved() | Overflow() | Marker() | Unwatchable() | RootGone():
@@ -387,6 +389,16 @@ class FolderReplica:
             if known is not None and known.status.complete and self.catalog.known.contains_all(known.known):
                 self._enter(Phase.CLAIMING, now_ms)
                 return
+
+    def _take_policy(self, now_ms: int) -> list[Effect]:
+        """Losers of names may stand elsewhere from now on."""
+        found = policy_draft(self.catalog, self.settings.siblings)
+        if found is None:
+            return []
+        draft, change = found
+        self._offer(draft)
+        self.catalog.commit(draft, [change], now_ms=now_ms)
+        return [Changed(), *self.exchange.after_commit(now_ms)]
 
     def _enter(self, phase: Phase, now_ms: int) -> None:
         self.phase = phase

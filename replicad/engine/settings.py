@@ -12,3 +12,10 @@ class FolderSettings(msgspec.Struct, frozen=True):
     """Of staging; a larger file passes alone."""
     scan_interval_ms: int = 3_600_000
     """Of the full scan that is the safety net for what no event told of; 0: never."""
+    preserved_quota_bytes: int = 4 * 1024**3
+    """Of ConflictAndDeleted (engine.collecting)."""
+    preserved_min_age_ms: int = 30 * 86_400_000
+    """What is younger stays in ConflictAndDeleted, whatever the quota."""
+    siblings: bool = False
+    """The group's policy for losers of a name: beside the winner, instead of preserved. From the hierarchy, never from
+    this member's configuration: every member must compute the same tree (I1)."""

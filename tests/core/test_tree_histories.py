@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replicad.core.draft import Draft
 from replicad.core.full_tree import full_tree
 from replicad.core.ids import Uid
 from replicad.core.memory_view import MemoryView
-from replicad.core.records import Record, merge
-from replicad.core.tree import Outcome, Slot, outcome, slot_of, tree_of, wanted_path
+from replicad.core.records import DIRECTORY, Record, merge
+from replicad.core.tree import Outcome, Slot, change_policy, outcome, slot_of, tree_of, wanted_path
+from replicad.core.tree_places import rep
 from tests.core.histories import features, history
 from tests.core.make import FOLDER, REPLICA, Choose, by_hypothesis, by_seed, store
 
@@ -34,9 +36,15 @@ def decisions(view: MemoryView) -> Decisions:
 
 
 def from_scratch(view: MemoryView) -> MemoryView:
-    fresh = MemoryView(FOLDER, REPLICA)
+    fresh = a_view_of(view.siblings)
     store(fresh, (state.record for state in view.states.values()))
     return fresh
+
+
+def a_view_of(siblings: bool) -> MemoryView:
+    view = MemoryView(FOLDER, REPLICA)
+    view.siblings = siblings
+    return view
 
 
 def outcomes(view: MemoryView) -> dict[Slot, Outcome | None]:
@@ -46,7 +54,7 @@ def outcomes(view: MemoryView) -> dict[Slot, Outcome | None]:
 
 def check_against_the_oracle(view: MemoryView) -> None:
     tree = tree_of(view)
-    assert tree == full_tree(state.record for state in view.states.values())
+    assert tree == full_tree((state.record for state in view.states.values()), siblings=view.siblings)
     assert decisions(view) == decisions(from_scratch(view))
     paths = {uid: path for path, found in tree.items() for uid in found.winners}
     assert {uid: wanted_path(view, uid) for uid in view.states} == {uid: paths.get(uid) for uid in view.states}
@@ -80,19 +88,19 @@ def cut_places_of(view: MemoryView) -> dict[Uid, tuple[Uid, bytes] | None]:
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_i1_the_incremental_tree_is_the_full_one_after_every_batch(data: st.DataObject) -> None:
-    play(by_hypothesis(data), MemoryView(FOLDER, REPLICA))
+    play(by_hypothesis(data), a_view_of(data.draw(st.booleans())))
 
 
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_i1_the_tree_is_the_same_for_every_order_of_arrival(data: st.DataObject) -> None:
-    choose = by_hypothesis(data)
+    choose, siblings = by_hypothesis(data), data.draw(st.booleans())
     batches = history(choose)
-    ordered = MemoryView(FOLDER, REPLICA)
+    ordered = a_view_of(siblings)
     for batch in batches:
         take_in(ordered, batch)
     records = data.draw(st.permutations([one for batch in batches for one in batch]))
-    shuffled = MemoryView(FOLDER, REPLICA)
+    shuffled = a_view_of(siblings)
     while records:
         size = 1 + choose(4)
         take_in(shuffled, records[:size])
@@ -144,11 +152,49 @@ def test_i1_seeded_histories_agree_with_the_oracle_and_reach_every_hard_case() -
     assert not short
 
 
+def test_i1_seeded_histories_agree_with_the_oracle_where_losers_stand_beside() -> None:
+    beside = hidden = 0
+    for seed in range(600):
+        view = a_view_of(True)
+        play(by_seed(seed), view)
+        beside += sum(state.cut is not None and state.record.kind != DIRECTORY for state in view.states.values())
+        hidden += sum(len(found.hidden) for found in tree_of(view).values())
+    assert beside > 200
+    assert not hidden, "these histories have no names of siblings"
+
+
+def test_i1_the_policy_changed_at_any_time_leaves_the_tree_that_it_asks_for() -> None:
+    """And the slots that differ are told, as with any other change."""
+    beside = 0
+    for seed in range(300):
+        view = a_view_of(False)
+        for batch in history(by_seed(seed)):
+            take_in(view, batch)
+            before, draft = outcomes(view), Draft(view)
+            touched = change_policy(draft, not view.siblings, contested(view))
+            view.apply(draft)
+            check_against_the_oracle(view)
+            check_slots(before, view, touched)
+            beside += any(state.cut is not None and state.record.kind != DIRECTORY for state in view.states.values())
+    assert beside > 200
+
+
+def contested(view: MemoryView) -> list[Uid]:
+    """What `Catalog.contested` gives: of every name that several want the files and symlinks."""
+    wanting: dict[Slot, list[Uid]] = {}
+    for uid, state in view.states.items():
+        if state.present and state.record.place is not None:
+            slot = slot_of(view, uid) if state.record.kind == DIRECTORY else None
+            place = state.record.place
+            wanting.setdefault(slot or Slot(rep(view, place.parent), place.name), []).append(uid)
+    return [uid for uids in wanting.values() if len(uids) > 1 for uid in uids]
+
+
 def test_records_that_are_dropped_leave_the_tree_of_those_that_stay() -> None:
     """Collection, and what the rejoining give up: any object may go, and come again."""
     for seed in range(200):
         rng = random.Random(seed)
-        view = MemoryView(FOLDER, REPLICA)
+        view = a_view_of(seed % 2 == 1)
         for batch in history(by_seed(seed)):
             held = sorted(view.states.keys() - {one.uid for one in batch})
             dropped = [uid for uid in held if rng.random() < 0.15]

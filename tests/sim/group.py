@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from blake3 import blake3
 
 from replicad.core.effects import Received
@@ -14,6 +15,7 @@ from replicad.core.ids import MemberId
 from replicad.core.records import DIRECTORY
 from replicad.core.tree import tree_of
 from replicad.engine.phases import Role
+from replicad.engine.settings import FolderSettings
 from replicad.errors import PeerError
 from replicad.files.fs import FILE, SYMLINK
 from tests.sim.clockwork import Clockwork
@@ -47,6 +49,7 @@ class Group:
         offsets_ms: dict[str, int] | None = None,
         scan_interval_ms: int = 3_600_000,
         quota_bytes: int = 1_000_000,
+        siblings: bool = False,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -55,7 +58,9 @@ class Group:
         self.counts: Counter[str] = Counter()
         self.served: list[tuple[str, bytes]] = []
         """(member, digest) of what was served to others."""
-        self.scan_interval_ms, self.quota_bytes = scan_interval_ms, quota_bytes
+        self.settings = FolderSettings(
+            quota_bytes=quota_bytes, scan_interval_ms=scan_interval_ms, siblings=siblings
+        )
         self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
         self.members: dict[str, SimMember] = {}
         for name in names:
@@ -85,6 +90,12 @@ class Group:
         assert isinstance(event, Received), f"a PeerError without a peer: {error}"
         self.network.refuse(member, self.by_id[event.peer])
         self.on_refused(member, error)
+
+    def set_siblings(self, siblings: bool, late_ms: Callable[[], int] = lambda: 0) -> None:
+        """`folder set conflicts=...`: it reaches each member at its own time."""
+        self.settings = msgspec.structs.replace(self.settings, siblings=siblings)
+        for member in self.members.values():
+            self.clock.after(late_ms(), member.take_settings)
 
     # -- time
 
@@ -157,6 +168,7 @@ class Group:
         catalogs = [member.catalog for member in self.members.values()]
         found = {
             "known": any(one.known != catalogs[0].known for one in catalogs),
+            "policies": any(one.siblings != self.settings.siblings for one in catalogs),
             "digests": any(one.digest != catalogs[0].digest for one in catalogs),
         }
         return [what for what, there in found.items() if there]

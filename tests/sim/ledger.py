@@ -206,7 +206,7 @@ class Ledger:
 
     def check_tree(self, member: SimMember, catalog: Catalog) -> None:
         self.trees_checked += 1
-        whole = full_tree(records_of(catalog))
+        whole = full_tree(records_of(catalog), siblings=catalog.siblings)
         assert tree_of(catalog) == whole, f"{member.name}: the tree kept up is not the tree computed whole"
 
     # -- waits

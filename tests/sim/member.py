@@ -28,12 +28,11 @@ from replicad.core.turns import Turns
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
 from replicad.engine.folder import FolderReplica, Surroundings
-from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent
+from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import FolderContent
-from replicad.engine.settings import FolderSettings
 from replicad.errors import FileTrouble, OperatorError, PeerError
 from replicad.files.changes import Change, Overflow
 from replicad.files.fs import FILE
@@ -76,7 +75,7 @@ class SimMember:
         self.fs = MemoryFileSystem(self._now_ns)
         self.database = MemoryDatabase()
         weakref.finalize(self, self.database.close)
-        self.settings = FolderSettings(quota_bytes=group.quota_bytes, scan_interval_ms=group.scan_interval_ms)
+        self.settings = group.settings
         self.sessions: dict[str, Session] = {}
         self.watch_delay_ms = (0, 30)
         self.fault_in: int | None = None
@@ -213,6 +212,12 @@ class SimMember:
         if back:
             self.post(Tick())  # as the driver does when it wakes
         self._schedule()
+
+    def take_settings(self) -> None:
+        """What the group has by now, as the hierarchy would bring it."""
+        self.group.clock.note("settings", self.name)
+        self.settings = self.group.settings
+        self.post(SettingsChanged(self.settings))
 
     def _is_member(self, peer: MemberId) -> bool:
         return self.group.by_id[peer].name not in self.barred

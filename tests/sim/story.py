@@ -23,6 +23,10 @@ CRASHES_MIN = 1
 HOUR_MS = 3_600_000
 GAPS_MS = (0, 0, 1, 3, 10, 50, 200, 1_000, 3_000)
 """Between two acts of a burst; between bursts it is some seconds."""
+SIBLINGS = 0.3
+"""Of so many histories the folder begins with losers beside winners, and an operator changes the policy now and then."""
+POLICY_CHANGED = 0.03
+"""After a burst."""
 HOUR_WATCHED = 0.1
 """Of so many histories the quiet is watched for an hour; of the others for some minutes."""
 
@@ -44,6 +48,9 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = random.Random(f"story {seed}")
+        # Of its own, so that the histories of the other groups are what they were.
+        self.policy = random.Random(f"policy {seed}")
+        self.siblings = self.policy.random() < SIBLINGS
         names = "abcd"[: self.rng.choice((2, 2, 3, 3, 3, 4))]
         self.group = Group(
             names,
@@ -54,6 +61,7 @@ class Story:
             offsets_ms=self._offsets(names),
             scan_interval_ms=self.rng.choice((HOUR_MS, 600_000)),
             quota_bytes=self.rng.choice((1_000_000, 1_000_000, 20_000)),
+            siblings=self.siblings,
         )
         self.counts = self.group.counts
         self.group.on_killed = self._restart_later
@@ -160,6 +168,8 @@ class Story:
             (0.1, self._race),
             (0.15, self._wait),
         ]
+        if self.siblings and self.policy.random() < POLICY_CHANGED:
+            self._change_policy()
         for chance, mishap in mishaps:
             if self.rng.random() < chance:
                 mishap()
@@ -231,6 +241,10 @@ class Story:
     def _jump(self) -> None:
         self.counts["clock jump"] += 1
         self.rng.choice(self.members).set_clock(self.rng.randrange(-3 * HOUR_MS, 3 * HOUR_MS))
+
+    def _change_policy(self) -> None:
+        self.counts["policy changed"] += 1
+        self.group.set_siblings(not self.group.settings.siblings, lambda: self.policy.choice((0, 50, 5_000, 60_000)))
 
     def _reset(self) -> None:
         pair = self.rng.choice(self.group.network.pairs)
