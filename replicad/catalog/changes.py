@@ -56,7 +56,8 @@ class Intent(Value, frozen=True, gc=False):
 
 
 class Preserved(Value, frozen=True, gc=False):
-    """A file kept for an operator. `uid` is None for what was no object; `replica` wrote the version, None: unknown."""
+    """A file kept for an operator. `uid` is None for what was no object; `replica` wrote the version, `winner` what
+    took it off the disk; None: unknown. `digest` is empty until it is known (engine.digesting)."""
 
     preserved_id: int
     store: str
@@ -69,6 +70,7 @@ class Preserved(Value, frozen=True, gc=False):
     when_ms: int
     why: str
     stored_name: bytes
+    winner: ReplicaId | None = None
 
 
 class Out(Value, frozen=True, gc=False):
@@ -118,6 +120,13 @@ class ClearIntents(Value, frozen=True, gc=False):
 
 class AddPreserved(Value, frozen=True, gc=False):
     preserved: Preserved
+
+
+class SetPreservedDigest(Value, frozen=True, gc=False):
+    """Of a file whose content was not known when it was preserved. Nothing where it is not listed any more."""
+
+    preserved_id: int
+    digest: bytes
 
 
 class RemovePreserved(Value, frozen=True, gc=False):
@@ -183,6 +192,7 @@ Change = (
     | AddIntents
     | ClearIntents
     | AddPreserved
+    | SetPreservedDigest
     | RemovePreserved
     | AddOut
     | RemoveOut

@@ -19,6 +19,7 @@ from replicad.catalog.rows import SIZE_MAX
 from replicad.catalog.schema import INTENT, INVITATION, MANIFEST, OUT, PEER, PRESERVED, SERIES
 from replicad.catalog.summary import ONE_META, PUT_META, REMOVE_META, Summary
 from replicad.core.ids import MemberId, ReplicaId
+from replicad.core.records import FILE
 
 
 def _columns(table: Table) -> tuple[str, ...]:
@@ -54,6 +55,9 @@ _PUT_SERIES = _put(SERIES, key=("member", "replica"))
 _PUT_PEER = _put(PEER, key=("member",))
 _ADD_INTENT, _CLEAR_INTENT = _put(INTENT), _remove(INTENT, "id")
 _ADD_PRESERVED, _REMOVE_PRESERVED = _put(PRESERVED), _remove(PRESERVED, "id")
+_SET_PRESERVED_DIGEST = prepared(
+    update(PRESERVED).values(digest=bindparam("digest_")).where(PRESERVED.c.id == bindparam("id_")), "digest_", "id_"
+)
 _ADD_OUT, _REMOVE_OUT = _put(OUT), _remove(OUT, "id")
 _PUT_MANIFEST = prepared(
     insert(MANIFEST).values({name: bindparam(name) for name in _columns(MANIFEST)}).on_conflict_do_nothing(),
@@ -84,6 +88,31 @@ _KEPT = prepared(
     "digest_",
     "limit_",
 )
+_PRESERVED_IN = prepared(
+    at_most(
+        select(PRESERVED)
+        .where(PRESERVED.c.store == bindparam("store_"), PRESERVED.c.id > bindparam("after_"))
+        .order_by(PRESERVED.c.id)
+    ),
+    "store_",
+    "after_",
+    "limit_",
+)
+_UNDIGESTED = prepared(
+    at_most(
+        select(PRESERVED)
+        .where(
+            PRESERVED.c.digest == bindparam("digest_"),
+            PRESERVED.c.kind == bindparam("kind_"),
+            PRESERVED.c.id > bindparam("after_"),
+        )
+        .order_by(PRESERVED.c.id)
+    ),
+    "digest_",
+    "kind_",
+    "after_",
+    "limit_",
+)
 _PRESERVED_TALLY = prepared(
     select(func.count(), func.coalesce(func.sum(PRESERVED.c.size), literal_column("0"))).where(
         PRESERVED.c.store == bindparam("store_")
@@ -110,10 +139,12 @@ def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: 
         case c.ClearIntents(ids):
             db.executemany(_CLEAR_INTENT, [(key,) for key in ids])
         case c.AddPreserved(kept):
-            number_or_none = None if kept.replica is None else replicas.number(kept.replica)
-            size = min(kept.size, SIZE_MAX)
-            row = msgspec.structs.replace(kept, replica=number_or_none, size=size)
+            writer = None if kept.replica is None else replicas.number(kept.replica)
+            winner = None if kept.winner is None else replicas.number(kept.winner)
+            row = msgspec.structs.replace(kept, replica=writer, winner=winner, size=min(kept.size, SIZE_MAX))
             db.execute(_ADD_PRESERVED, msgspec.structs.astuple(row))
+        case c.SetPreservedDigest(preserved_id, digest):
+            db.execute(_SET_PRESERVED_DIGEST, (digest, preserved_id))
         case c.RemovePreserved(ids):
             db.executemany(_REMOVE_PRESERVED, [(key,) for key in ids])
         case c.AddOut(out):
@@ -191,6 +222,15 @@ class Ledger(Lookups):
         """At most `limit` of those whose id is greater than `after`."""
         return [self._preserved(row) for row in self._rows(_PRESERVED, after, limit)]
 
+    def preserved_in(self, store: str, limit: int, after: int = 0) -> Sequence[c.Preserved]:
+        """As `preserved`, of one store."""
+        return [self._preserved(row) for row in self._rows(_PRESERVED_IN, store, after, limit)]
+
+    def undigested(self, after: int = 0) -> c.Preserved | None:
+        """The first preserved file whose content is not known, of those whose id is greater than `after`."""
+        rows = self._rows(_UNDIGESTED, b"", FILE, after, 1)
+        return self._preserved(rows[0]) if rows else None
+
     def preserved_file(self, preserved_id: int) -> c.Preserved | None:
         rows = self._rows(_ONE_PRESERVED, preserved_id)
         return self._preserved(rows[0]) if rows else None
@@ -236,5 +276,6 @@ class Ledger(Lookups):
 
     def _preserved(self, row: tuple[object, ...]) -> c.Preserved:
         found = c.Preserved(*row)  # type: ignore[arg-type]  # the columns, in their order
-        number = found.replica
-        return found if number is None else msgspec.structs.replace(found, replica=self._replicas.replica(number))
+        writer = None if found.replica is None else self._replicas.replica(found.replica)
+        winner = None if found.winner is None else self._replicas.replica(found.winner)
+        return msgspec.structs.replace(found, replica=writer, winner=winner)

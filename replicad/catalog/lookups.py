@@ -105,9 +105,7 @@ _NATURAL = (
     .where(_PRESENT)
     .subquery()
 )
-_CONTESTED = prepared(
-    select(_NATURAL.c.uid).where(_NATURAL.c.wanting > literal_column("1")).order_by(_NATURAL.c.uid)
-)
+_CONTESTED = prepared(select(_NATURAL.c.uid).where(_NATURAL.c.wanting > literal_column("1")).order_by(_NATURAL.c.uid))
 
 _NODE = select(NODE)
 _ONE_NODE = prepared(_NODE.where(NODE.c.id == bindparam("id_")), "id_")

@@ -176,11 +176,14 @@ PRESERVED = Table(
     Column("when_ms", Integer, nullable=False),
     Column("why", Text, nullable=False),
     Column("stored_name", LargeBinary, nullable=False),
+    Column("winner", Integer),  # replica.no; NULL: not known
     CheckConstraint("store IN ('ConflictAndDeleted', 'PreExisting')", name="store_known"),
 )
 
 # How many files and bytes a store holds.
 Index("preserved_store", PRESERVED.c.store, PRESERVED.c.size)
+# The oldest of a store.
+Index("preserved_order", PRESERVED.c.store, PRESERVED.c.id)
 # Where a content is kept that is wanted again.
 Index("preserved_digest", PRESERVED.c.digest)
 

@@ -57,7 +57,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 Event = LinkUp | LinkDown | Received | Fetched | Tick
-"""Of every replica; a folder's has some more (`engine.folder.FolderEvent`)."""
+"""Of every replica; a folder's has some more (`engine.folder_events.FolderEvent`)."""
 
 # -- effects
 
@@ -91,7 +91,7 @@ class Fetch(msgspec.Struct, frozen=True):
 
 
 class HashFile(msgspec.Struct, frozen=True):
-    """Hash a large file outside the replica's thread; answered by `engine.folder.FileHashed`."""
+    """Hash a large file outside the replica's thread; answered by `engine.folder_events.FileHashed`."""
 
     directory: bytes
     name: bytes

@@ -16,13 +16,14 @@ import msgspec
 
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.ids import COUNTER_MAX, REPLICA_MAX, Uid
-from replicad.core.records import REGISTER_BYTES_MAX, Record, open_record
+from replicad.core.records import DIGEST_BYTES, REGISTER_BYTES_MAX, Record, open_record
 from replicad.errors import ProtocolError
 
 HIERARCHY, CONTENT = 0x2, 0x4
 BACKFILL_REQUEST, STATUS, STATUS_REQUEST = 0x8, 0x10, 0x20
 HIERARCHY_BACKFILL, CONTENT_BACKFILL = 0x80000002, 0x80000004
 FENCE, FENCE_REPLY, AWAIT, AWAIT_REPLY = 0x100, 0x101, 0x102, 0x103
+PRESERVED_REQUEST, PRESERVED_PAGE, RESTORE, RESTORE_REPLY = 0x104, 0x105, 0x106, 0x107
 CODE_NAMES = {
     HIERARCHY: "hierarchy",
     CONTENT: "content",
@@ -35,6 +36,10 @@ CODE_NAMES = {
     FENCE_REPLY: "fence reply",
     AWAIT: "await",
     AWAIT_REPLY: "await reply",
+    PRESERVED_REQUEST: "preserved request",
+    PRESERVED_PAGE: "preserved page",
+    RESTORE: "restore",
+    RESTORE_REPLY: "restore reply",
 }
 
 PAGE_RECORDS_MAX = 512
@@ -49,6 +54,11 @@ BLOCKED_SHOWN_MAX = 100
 """Blocked objects named in a reply; the count is exact, the list is for people."""
 MESSAGE_BYTES_MAX = 4 * 1_048_576
 """What the stream carries in one frame."""
+PRESERVED_ROWS_MAX = 500
+"""In a page: with the reasons some 100 KB; and no more than PAGE_BYTES_MAX of paths."""
+PRESERVED_PATH_MAX = 65_536
+"""Of a preserved file: of a longer one the end is told."""
+WHY_CHARACTERS_MAX = 500
 MEMBER_BYTES = 32
 """A member id on the wire."""
 FENCE_BYTES = 16
@@ -225,8 +235,55 @@ class AwaitReply(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT_REPLY, 
     """Members that can no longer be heard this way."""
 
 
+class PreservedRequest(msgspec.Struct, frozen=True, array_like=True, tag=PRESERVED_REQUEST, kw_only=True):
+    """Tell what you have preserved, from the number after `after` on."""
+
+    correlation: int
+    after: int
+
+
+class PreservedRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
+    """One preserved file. `number` is the keeper's own; `digest` empty: not known; replica ids 0: not known."""
+
+    number: int
+    pre_existing: bool
+    path: bytes
+    kind: int
+    size: int
+    digest: bytes
+    replica: int
+    winner: int
+    when_ms: int
+    why: str
+
+
+class PreservedPage(msgspec.Struct, frozen=True, array_like=True, tag=PRESERVED_PAGE, kw_only=True):
+    """The answer; `more`: there are others after the last one."""
+
+    correlation: int
+    rows: list[PreservedRow]
+    more: bool
+
+
+class Restore(msgspec.Struct, frozen=True, array_like=True, tag=RESTORE, kw_only=True):
+    """Bring one of yours back into the folder, at `to` or, where that is empty, where it was; never over anything."""
+
+    correlation: int
+    number: int
+    to: bytes
+
+
+class RestoreReply(msgspec.Struct, frozen=True, array_like=True, tag=RESTORE_REPLY, kw_only=True):
+    """`path` is where it is now; empty: it was not done, and `reason` says why."""
+
+    correlation: int
+    path: bytes
+    reason: str
+
+
 Page = HierarchyChange | ContentChange | HierarchyBackfill | ContentBackfill
-Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply
+OfPreserved = PreservedRequest | PreservedPage | Restore | RestoreReply
+Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply | OfPreserved
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -290,6 +347,23 @@ def _check(message: Message) -> None:
             _check_fence(message.fence)
         case AwaitReply():
             _check_fence(message.fence, [one.member for one in message.members], message.lost)
+        case PreservedPage():
+            _check_preserved(message)
+        case Restore(to=path) | RestoreReply(path=path):
+            if len(path) > PRESERVED_PATH_MAX:
+                raise ProtocolError("a path is too long")
+
+
+def _check_preserved(page: PreservedPage) -> None:
+    if len(page.rows) > PRESERVED_ROWS_MAX or (page.more and not page.rows):
+        raise ProtocolError("a page of preserved files is out of its limits")
+    last = -1
+    for row in page.rows:
+        if not last < row.number <= COUNTER_MAX or row.size < 0 or len(row.digest) not in (0, DIGEST_BYTES):
+            raise ProtocolError("a page of preserved files is malformed")
+        if len(row.path) > PRESERVED_PATH_MAX or len(row.why) > WHY_CHARACTERS_MAX:
+            raise ProtocolError("a preserved file's path or reason is too long")
+        last = row.number
 
 
 def _check_fence(fence: bytes, *members: list[bytes]) -> None:

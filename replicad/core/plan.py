@@ -102,7 +102,9 @@ def _removal(view: View, uid: Uid, node: Node) -> Step:
 
 
 def _kept(step: Step, keep: Keep | None) -> Step:
-    return step if keep is None else replace(step, preserve=keep.why, pre_existing=keep.pre_existing)
+    return (
+        step if keep is None else replace(step, preserve=keep.why, pre_existing=keep.pre_existing, winner=keep.winner)
+    )
 
 
 def _unsettled(context: Context, uids: Iterable[Uid]) -> Uid | None:
@@ -186,7 +188,7 @@ def _plan_in_place(
             return Step(StepKind.DETACH, strangers[0], node=node.id)
         return step
     if found.kind == FILE and not context.staged(found.lead, content.digest):
-        return NeedContent(found.lead, content, node.id)
+        return NeedContent(found.lead, content, node.id, what_to_keep(view, node.id) is not None)
     return _kept(replace(step, kind=StepKind.PUT, node=None), what_to_keep(view, node.id))
 
 
@@ -239,9 +241,9 @@ def _plan_occupied(
         return _first_on_the_way(view, parent, node, context)
     content = lead.record.content
     assert content is not None
-    if node is None and step.object_kind == FILE and not context.staged(step.lead, content.digest):
-        return NeedContent(step.lead, content, None)
     keep = None if elsewhere or occupant.kind == DIRECTORY else what_to_keep(view, occupant.id)
+    if node is None and step.object_kind == FILE and not context.staged(step.lead, content.digest):
+        return NeedContent(step.lead, content, None, keep is not None)
     put = replace(
         step, node=node.id if node is not None else None, occupant=occupant.id, occupant_stays=bool(elsewhere)
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from replicad.core.ids import ReplicaId, Uid
 from replicad.core.records import Content, contains
 from replicad.core.tree import outcome, slot_of
 from replicad.core.view import NodeId, ObjectState, View
@@ -23,6 +24,8 @@ class Keep(NamedTuple):
 
     why: str
     pre_existing: bool = False
+    winner: ReplicaId = 0
+    """Under which what takes it off was written; 0: not known."""
 
 
 def what_to_keep(view: View, node: NodeId) -> Keep | None:
@@ -48,10 +51,21 @@ def _keep_of(view: View, state: ObjectState) -> Keep | None:
     slot = slot_of(view, state.record.uid)
     found = outcome(view, slot) if slot is not None else None
     if found is not None and state.record.uid in found.hidden:
-        return Keep("another object has its name", pre_existing=state.record.original and _is_original(base))
+        pre_existing = state.record.original and _is_original(base)
+        return Keep("another object has its name", pre_existing, _writer(view, found.lead))
     if not contains(now, base) and not same_bytes(state.record.kind, now, base):
-        return Keep("deleted elsewhere meanwhile" if now.gone is not None else "edited elsewhere meanwhile")
+        why = "deleted elsewhere meanwhile" if now.gone is not None else "edited elsewhere meanwhile"
+        return Keep(why, winner=now.replica)
     return None
+
+
+def _writer(view: View, uid: Uid) -> ReplicaId:
+    """Who gave an object what its strength at its name comes from: the later of its registers."""
+    state = view.object(uid)
+    if state is None or state.record.place is None or state.record.content is None:
+        return 0
+    place, content = state.record.place, state.record.content
+    return place.replica if place.stamp > content.stamp else content.replica
 
 
 def _is_original(content: Content) -> bool:

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import msgspec
 
-from replicad.core.ids import Uid
+from replicad.core.ids import ReplicaId, Uid
 from replicad.core.records import Content
 from replicad.core.tree import Slot
 from replicad.core.view import ROOT_NODE, STAGING_NODE, NodeId, View
@@ -63,14 +63,18 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     preserve: str = ""
     pre_existing: bool = False
     """It is preserved in PreExisting, which no quota empties, instead of ConflictAndDeleted."""
+    winner: ReplicaId = 0
+    """Whose change takes off what is preserved; 0: not known."""
 
 
 class NeedContent(msgspec.Struct, frozen=True):
-    """The lead's content must be in staging first. `node`: an entry that may share parts with it."""
+    """The lead's content must be in staging first. `node`: an entry that may share parts with it. `keeps`: installing
+    it takes something off that has to be preserved."""
 
     uid: Uid
     content: Content
     node: NodeId | None
+    keeps: bool = False
 
 
 class First(msgspec.Struct, frozen=True):
@@ -84,6 +88,8 @@ class Wait(msgspec.Struct, frozen=True):
 
     reason: str = ""
     missing_parent: Uid = b""
+    retry_ms: int = 0
+    """When it is worth another look though nothing has happened here; 0: it is not."""
     unsettled: Uid | None = None
     """What waits for the end of a series."""
 

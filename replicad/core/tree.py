@@ -2,9 +2,9 @@
 
 `retree` keeps what the tree needs in three fields of the objects, by differences, in layers each of which depends only
 on those before it: where cycles are cut (`cut`, core.tree_cuts), which deleted directories stay because something below
-them lives (`kept`), which directories of one name are one (`group`, both core.tree_groups), and which files stand beside
-one that has their name (`cut` again, core.tree_siblings). All the rest is read: `outcome` decides one name when asked.
-So a renamed directory touches two slots, whatever is in it.
+them lives (`kept`), which directories of one name are one (`group`, both core.tree_groups), and which files stand
+beside one that has their name (`cut` again, core.tree_siblings). All the rest is read: `outcome` decides one name when
+asked. So a renamed directory touches two slots, whatever is in it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Under `preserve` a file or symlink that loses its name is hidden. Under `sibling
 a function of its record alone: its own name with a mark made of its kind and content. So losers of equal content are
 one there, too, and who edits a sibling writes its name down first (core.pins), since the mark would change.
 
-An object's *natural* place is where its record puts it (a directory: its effective place). Whoever loses the contest of
-a natural slot has the sibling's place in `cut`; this is decided among those who are there by nature, whatever else comes
-to that name, so it does not depend on itself. The names of siblings are contested like any other, and who loses there
-as well is hidden: a second mark would make names without end.
+An object's *natural* place is where its record puts it (a directory: its effective place). Whoever loses the contest
+of a natural slot has the sibling's place in `cut`; this is decided among those who are there by nature, whatever else
+comes to that name, so it does not depend on itself. The names of siblings are contested like any other, and who loses
+there as well is hidden: a second mark would make names without end.
 
 Comes last of the layers (core.tree): files and symlinks have no say in cuts, in what is kept and in groups.
 """
@@ -31,10 +31,14 @@ MARK_DIGEST_BYTES = 6
 
 def sibling_name(held: Record) -> bytes:
     """`report.txt` becomes `report.conflict-0123456789ab.txt`: the same on every member, never longer than a name may
-    be. Cut short where needed, and not within a character of UTF-8."""
+    be."""
     assert held.place is not None, "only objects with a name lose one"
-    name = held.place.name
-    mark = MARK + blake3(bytes([held.kind]) + essence(held)).digest(MARK_DIGEST_BYTES).hex().encode()
+    mark = blake3(bytes([held.kind]) + essence(held)).digest(MARK_DIGEST_BYTES).hex().encode()
+    return with_mark(held.place.name, MARK + mark)
+
+
+def with_mark(name: bytes, mark: bytes) -> bytes:
+    """The mark goes before the extension; the name is cut short where needed, not within a character of UTF-8."""
     stem, dot, extension = name.rpartition(b".")
     if not stem or not extension or len(extension) > EXTENSION_BYTES_MAX:
         stem, dot, extension = name, b"", b""

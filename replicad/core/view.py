@@ -54,10 +54,10 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     registers as installed there, empty where they are those of the record (and meaningless without a node).
     `beneath`: the node of the winner under which this loser of a name lay hidden when that was last as the tree wants
     it, with `beneath_seen`, the rank of the loser's content then (rule 3). `pending`: the disk is not yet as the tree
-    wants it. `cut`: the effective (parent, name) of a directory whose move is cut out of a cycle, or of a file or symlink
-    that stands beside the winner of its name (core.tree_siblings). `kept`: its content is
-    gone, but it is a directory above something live. `group`: the smallest UID of several directories of one name
-    (None where it is alone). `position`: in the order of storing; 0 in a draft for what is not stored yet.
+    wants it. `cut`: the effective (parent, name) of a directory whose move is cut out of a cycle, or of a file or
+    symlink that stands beside the winner of its name (core.tree_siblings). `kept`: its content is gone, but it is a
+    directory above something live. `group`: the smallest UID of several directories of one name (None where it is
+    alone). `position`: in the order of storing; 0 in a draft for what is not stored yet.
     """
 
     record: Record

@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 Event = Any
-"""What the replica takes: of core.effects, or its own (engine.folder.FolderEvent)."""
+"""What the replica takes: of core.effects, or its own (engine.folder_events.FolderEvent)."""
 
 
 class Replica(Protocol):

@@ -24,8 +24,8 @@ from replicad.daemon.gathered import Gathered
 from replicad.daemon.holding import Holding
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
-from replicad.engine.folder import FolderReplica, Surroundings
-from replicad.engine.folder_events import FileHashed, FileHeld, SettingsChanged
+from replicad.engine.folder import FolderReplica
+from replicad.engine.folder_events import FileHashed, FileHeld, SettingsChanged, Surroundings
 from replicad.engine.folder_status import FolderStatus, Look, count, look
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role

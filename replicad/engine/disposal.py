@@ -65,9 +65,9 @@ def note_of(node: Node, path: bytes, tenants: Sequence[ObjectState]) -> OutNote:
     )
 
 
-def stranger(stat: Stat, path: bytes) -> OutNote:
-    """Of an entry of which nothing is known but what it looks like."""
-    return OutNote(Seen.of(stat), path, b"", 0, b"")
+def stranger(stat: Stat, path: bytes, replica: ReplicaId = 0) -> OutNote:
+    """Of an entry of which nothing is known but what it looks like, and perhaps whose user made it."""
+    return OutNote(Seen.of(stat), path, b"", replica, b"")
 
 
 def store_path(store: str, stored_name: bytes) -> bytes:
@@ -92,9 +92,20 @@ def keep_until_quiet(staging_name: bytes, out_id: int, note: OutNote, now_ms: in
 
 
 def preserve(
-    fs: FileSystem, at: bytes, preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, name: bytes = b""
+    fs: FileSystem,
+    at: bytes,
+    preserved_id: int,
+    store: str,
+    note: OutNote,
+    why: str,
+    now_ms: int,
+    name: bytes = b"",
+    winner: ReplicaId = 0,
 ) -> Change | None:
-    """Move an entry into a store; the change lists it. None where it is no longer there. Raises OSError."""
+    """Move an entry into a store; the change lists it. None where it is no longer there. Raises OSError.
+
+    `winner`: under which what took it off was written; 0: not known.
+    """
     name = name or stored_name(preserved_id, note.path, now_ms)
     try:
         rename(fs, at, store_path(store, name))
@@ -103,10 +114,12 @@ def preserve(
             return None
         fs.make_dir(store_path(store, b"").rstrip(b"/"), 0o700)  # somebody has cleared the store away
         rename(fs, at, store_path(store, name))
-    return listed(preserved_id, store, note, why, now_ms, name)
+    return listed(preserved_id, store, note, why, now_ms, name, winner)
 
 
-def listed(preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, name: bytes) -> AddPreserved:
+def listed(
+    preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, name: bytes, winner: ReplicaId = 0
+) -> AddPreserved:
     """The change that lists what lies in a store already."""
     return AddPreserved(
         Preserved(
@@ -121,6 +134,7 @@ def listed(preserved_id: int, store: str, note: OutNote, why: str, now_ms: int, 
             now_ms,
             why,
             name,
+            winner or None,
         )
     )
 
@@ -134,21 +148,28 @@ def settle_outs(catalog: Catalog, fs: FileSystem, now_ms: int) -> None:
     until_ms = now_ms if first_ms <= now_ms else 2**62
     changes: list[Change] = []
     for out in catalog.outs(until_ms, OUTS_A_STEP):
-        changes.extend(settle_out(fs, out, catalog.new_id(), CONFLICT_AND_DELETED, now_ms))
+        changes.extend(settle_out(fs, out, catalog.new_id(), CONFLICT_AND_DELETED, now_ms, catalog.replica))
     if changes:
         catalog.commit(None, changes, now_ms=now_ms)
 
 
-def settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int) -> list[Change]:
-    """A file whose time has come: deleted if nobody wrote to it, else preserved; where the disk refuses, later."""
+def settle_out(
+    fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int, replica: ReplicaId = 0
+) -> list[Change]:
+    """A file whose time has come: deleted if nobody wrote to it, else preserved; where the disk refuses, later.
+
+    `replica`: this member's, whose user wrote to it then.
+    """
     try:
-        return _settle_out(fs, out, preserved_id, store, now_ms)
+        return _settle_out(fs, out, preserved_id, store, now_ms, replica)
     except OSError:
         later = msgspec.structs.replace(out, due_ms=now_ms + QUIET_MS)
         return [RemoveOut((out.out_id,)), AddOut(later)]
 
 
-def _settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int) -> list[Change]:
+def _settle_out(
+    fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms: int, replica: ReplicaId
+) -> list[Change]:
     note = _note_decoder.decode(out.blob)
     at = in_staging(out.staging_name)
     stat = fs.stat(at)
@@ -156,7 +177,7 @@ def _settle_out(fs: FileSystem, out: Out, preserved_id: int, store: str, now_ms:
     if stat is None:
         return done
     if stat.kind == DIRECTORY or not note.seen.is_version(stat):
-        now_seen = msgspec.structs.replace(note, seen=Seen.of(stat), digest=b"")
+        now_seen = msgspec.structs.replace(note, seen=Seen.of(stat), digest=b"", replica=replica)
         kept = preserve(fs, at, preserved_id, store, now_seen, WRITTEN_TO_SINCE, now_ms)
         return [*done, kept] if kept is not None else done
     fs.unlink(at)

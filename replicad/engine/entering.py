@@ -6,14 +6,17 @@ name that is the intent's own, and one that was done before is found there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from replicad.catalog.changes import CONFLICT_AND_DELETED, Change
 from replicad.core.draft import Draft
 from replicad.core.ids import Uid
 from replicad.core.records import DIRECTORY, FILE
-from replicad.core.steps import Step, StepKind
-from replicad.core.view import View
+from replicad.core.steps import STAGING_PATH, Step, StepKind
+from replicad.core.tree import wanted_path
+from replicad.core.view import ObjectState, View
 from replicad.engine.acts import Done, NotDone, Outcome, Surprise
 from replicad.engine.complete import complete, vacate
 from replicad.engine.disposal import (
@@ -30,6 +33,7 @@ from replicad.engine.intents import Intent
 from replicad.engine.preparing import node_of
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem
+from replicad.files.paths import join
 
 
 class Applied(msgspec.Struct):
@@ -93,7 +97,7 @@ def enter(
         elif outcome.staged_gone and step.node is not None:
             applied.touched |= vacate(draft, step.node)
         return []
-    changes = _keep(fs, act, outcome, now_ms) if outcome.keep else []
+    changes = _keep(fs, view, act, outcome, now_ms) if outcome.keep else []
     if outcome.keep and from_staging:
         applied.unstaged.append(step.lead)
     applied.dirty += outcome.paths
@@ -126,25 +130,41 @@ def _dispose(fs: FileSystem, view: View, act: Act, done: Done, now_ms: int) -> l
     node = node_of(view, going)
     if node.kind == DIRECTORY:
         return []  # removed by the act itself, which knows that it was empty
-    note = note_of(node, intent.path, view.objects(view.uids_at(going)))
+    tenants = view.objects(view.uids_at(going))
+    note = note_of(node, _path_in_tree(view, intent.path, tenants), tenants)
     store = store_of(step)
     if not store:
         name = intent.aside.rpartition(b"/")[2]
         return [keep_until_quiet(name, act.intent_id, note, now_ms)] if done.out is not None else []
     if done.out is not None:
-        kept = preserve(fs, intent.aside, act.intent_id, store, note, step.preserve, now_ms, intent.stored)
+        kept = preserve(fs, intent.aside, act.intent_id, store, note, step.preserve, now_ms, intent.stored, step.winner)
         return [kept] if kept is not None else []
     # It was moved there before the act was cut off.
     there = fs.stat(store_path(store, intent.stored)) is not None
-    return [listed(act.intent_id, store, note, step.preserve, now_ms, intent.stored)] if there else []
+    if not there:
+        return []
+    return [listed(act.intent_id, store, note, step.preserve, now_ms, intent.stored, step.winner)]
 
 
-def _keep(fs: FileSystem, act: Act, surprise: Surprise, now_ms: int) -> list[Change]:
+def _path_in_tree(view: View, path: bytes, tenants: Sequence[ObjectState]) -> bytes:
+    """What goes on from staging had a path before it was lifted there: where it was installed, as far as that is known
+    now."""
+    if not path.startswith(STAGING_PATH + b"/"):
+        return path
+    for state in tenants:
+        base = state.base_place
+        if base is not None:
+            directory = wanted_path(view, base.parent)
+            return join(directory, base.name) if directory is not None else base.name
+    return path
+
+
+def _keep(fs: FileSystem, view: View, act: Act, surprise: Surprise, now_ms: int) -> list[Change]:
     """Somebody's change that ended up outside the tree; where it was kept before the act was cut off, it is listed."""
     stat = fs.stat(surprise.keep)
     if stat is None:
         return []
-    note, path = stranger(stat, act.intent.path), kept_path(act.intent)
+    note, path = stranger(stat, act.intent.path, view.replica), kept_path(act.intent)
     name = path.rpartition(b"/")[2]
     if surprise.keep == path:
         return [listed(act.intent_id, CONFLICT_AND_DELETED, note, CHANGED_IN_THE_MOMENT, now_ms, name)]

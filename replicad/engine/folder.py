@@ -16,9 +16,7 @@ Invariants between two calls:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.changes import Manifest, PutManifest, RenewReplica, SetMeta
@@ -28,19 +26,20 @@ from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, Fetched, LinkDown, LinkUp, Received, Report, Tick
 from replicad.core.fence import WAIT_BYTES
 from replicad.core.fetching import Fetching
-from replicad.core.ids import MemberId, ReplicaId, Uid
-from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, Status
+from replicad.core.ids import MemberId, Uid
+from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, OfPreserved, Status
 from replicad.core.plan import node_path
 from replicad.core.records import Record
 from replicad.core.tree import wanted_path
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.clocks import Clocks
+from replicad.engine.digesting import STORES
 from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
-from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged
+from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
 from replicad.engine.folder_root import prepare_root, root_fault
 from replicad.engine.joining import Claim
 from replicad.engine.phases import (
@@ -56,12 +55,12 @@ from replicad.engine.phases import (
     phase_changes,
 )
 from replicad.engine.policy import policy_draft
+from replicad.engine.preserved import Preserved
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
-from replicad.engine.scan_read import LARGE_BYTES
 from replicad.engine.settings import FolderSettings
 from replicad.engine.workbench import Workbench, remove_staged
-from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
+from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import FileSystem
 
 PARENTS_ASKED_MS = 1_000
@@ -69,21 +68,6 @@ PARENTS_ASKED_MS = 1_000
 ROOT_CHECK_MS = 2_000
 """How often it is looked whether a root that was lost is there again: two system calls."""
 RUNNING_META = "engine.running"
-
-
-class Surroundings(msgspec.Struct, frozen=True):
-    """What the folder is given by whoever runs it. `draw`: numbers in [0, 1)."""
-
-    may_send: Callable[[MemberId], bool]
-    may_receive: Callable[[MemberId], bool]
-    watch: Callable[[Callable[[Change], None]], Watch]
-    on_change: Callable[[Change], None]
-    """Called from the watch, from whatever thread; must come back as an event to `handle`."""
-    draw: Callable[[], float]
-    new_replica: Callable[[], ReplicaId]
-    new_bytes: Callable[[int], bytes]
-    large_bytes: int = LARGE_BYTES
-    """A file of more is hashed outside the folder's thread."""
 
 
 class FolderReplica:
@@ -149,6 +133,15 @@ class FolderReplica:
             hindrance=self._hindrance,
             blocked=self._blocked_objects,
         )
+        self.preserved = Preserved(
+            catalog,
+            fs,
+            own,
+            may_send=around.may_send,
+            large_bytes=around.large_bytes,
+            hindrance=self._hindrance,
+            brought=lambda path: self.disk.hint_paths([path]),
+        )
         self.fences: Fences | None = None
 
     # -- what the driver calls
@@ -184,6 +177,8 @@ class FolderReplica:
         match event:
             case Received(_, Fence() | FenceReply() | Await() | AwaitReply()):
                 out += self.fences.handle(event, now_ms)
+            case Received(_, message) if isinstance(message, OfPreserved):
+                out += self.preserved.handle(event, now_ms)
             case Received(peer, message):
                 out += self.exchange.handle(event, now_ms)
                 if isinstance(message, Status):
@@ -194,9 +189,13 @@ class FolderReplica:
             case LinkUp() | LinkDown():
                 out += self.exchange.handle(event, now_ms)
                 out += self.fences.handle(event, now_ms)
+                if isinstance(event, LinkDown):
+                    self.preserved.handle(event, now_ms)
                 self.fetching.linked(now_ms)
             case Fetched():
                 self._take_fetched(event, now_ms)
+            case FileHashed(directory, _, outcome) if directory in STORES:
+                self.preserved.hashed(outcome, now_ms)
             case FileHashed(directory, name, outcome):
                 self.disk.hashed(directory, name, outcome)
             case FileHeld(path, holders):
@@ -216,6 +215,8 @@ class FolderReplica:
         now_ms = self._now_ms
         assert self.fences is not None
         due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
+        if not self._fault:
+            due.append(self.preserved.next_due_ms(now_ms))
         if self._reports:
             return now_ms
         if self._fault:
@@ -323,6 +324,7 @@ class FolderReplica:
             out += self._apply(now_ms)
         if not self._fault:
             settle_outs(self.catalog, self.fs, now_ms)
+            out += self.preserved.work(self.settings, now_ms)
         out += self._ask_for_parents(now_ms)
         assert self.fences is not None
         out += self.fences.handle(Tick(), now_ms)

@@ -1,13 +1,31 @@
-"""What a folder is told beside what every replica is (core.effects): answers of threads, settings, changes."""
+"""What comes to a folder at work beside what comes to every replica, and what it is given to begin with."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
 from replicad.core.effects import Event
-from replicad.engine.scan_read import HashOutcome
+from replicad.core.ids import MemberId, ReplicaId
+from replicad.engine.scan_read import LARGE_BYTES, HashOutcome
 from replicad.engine.settings import FolderSettings
-from replicad.files.changes import Change
+from replicad.files.changes import Change, Watch
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the folder is given by whoever runs it. `draw`: numbers in [0, 1)."""
+
+    may_send: Callable[[MemberId], bool]
+    may_receive: Callable[[MemberId], bool]
+    watch: Callable[[Callable[[Change], None]], Watch]
+    on_change: Callable[[Change], None]
+    """Called from the watch, from whatever thread; must come back as an event to `handle`."""
+    draw: Callable[[], float]
+    new_replica: Callable[[], ReplicaId]
+    new_bytes: Callable[[int], bytes]
+    large_bytes: int = LARGE_BYTES
+    """A file of more is hashed outside the folder's thread."""
 
 
 class FileHashed(msgspec.Struct, frozen=True):

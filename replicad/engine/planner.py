@@ -23,6 +23,8 @@ from replicad.core.want import directory_node
 
 PLANS_A_ROUND = 2_048
 """Objects planned in one go: bounds the time for which the folder's thread does nothing else (some 100 ms)."""
+NO_ROOM_RETRY_MS = 10_000
+"""The disk's free space is looked at again: nobody tells of it."""
 _MOVERS = frozenset({StepKind.MOVE, StepKind.SWAP, StepKind.LIFT, StepKind.PUT, StepKind.REMOVE_DIR})
 Entry = NodeId | tuple[NodeId, bytes]
 
@@ -60,13 +62,16 @@ class Planner:
         troubled: Callable[[Uid], bool],
         hopeless: Callable[[Uid], bool],
         steps_max: int,
+        no_room: Callable[[int], str] = lambda size: "",
     ) -> None:
+        """`no_room(size)`: why content of this size may not be fetched where what it replaces must be preserved."""
         self._view = Memo(view)
         self._context = Context(settled, fetching.staged, lambda uid: fetching.hopeless(uid) or hopeless(uid))
         self._fetching = fetching
         self._held = held
         self._troubled = troubled
         self._steps_max = steps_max
+        self._no_room = no_room
         self._entries: set[Entry] = set()
         self._above: set[NodeId] = set()
         """Directories that the paths of the steps so far lead through."""
@@ -126,6 +131,10 @@ class Planner:
 
     def _need(self, uid: Uid, found: NeedContent) -> None:
         known = self._fetching.wanted(found.uid) is not None
+        reason = self._no_room(found.content.size) if found.keeps and not known else ""
+        if reason:
+            self._planned.waits[uid] = Wait(reason, retry_ms=NO_ROOM_RETRY_MS)
+            return
         if known or self._room > 0:
             self._room -= not known
             self._planned.needs.append(found)

@@ -17,6 +17,7 @@ looked at in vain, ever more rarely. So neither one object that cannot be had no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import msgspec
 
@@ -28,6 +29,7 @@ from replicad.core.steps import NeedContent, StepKind, node_path
 from replicad.core.want import settle
 from replicad.engine import acts
 from replicad.engine.apply import BATCH_STEPS_MAX, Applied, Applier, staged_name
+from replicad.engine.collecting import no_room_to_keep
 from replicad.engine.intents import in_staging
 from replicad.engine.planner import PLANS_A_ROUND, Planned, Planner
 from replicad.engine.waiting import Waiting
@@ -66,6 +68,7 @@ class Workbench:
 
     def __init__(self, catalog: Catalog, fs: FileSystem, fetching: Fetching, settled: Callable[[Uid], bool]) -> None:
         self._catalog = catalog
+        self._fs = fs
         self._fetching = fetching
         self._settled = settled
         self._applier = Applier(catalog, fs)
@@ -140,7 +143,8 @@ class Workbench:
     def _work_on_ready(self, done: Round, now_ms: int) -> None:
         held, waiting = self._applier.held(), self._waiting
         stopped = (waiting.troubled, waiting.hopeless)
-        planner = Planner(self._catalog, self._settled, self._fetching, held, *stopped, BATCH_STEPS_MAX)
+        no_room = partial(no_room_to_keep, self._fs)
+        planner = Planner(self._catalog, self._settled, self._fetching, held, *stopped, BATCH_STEPS_MAX, no_room)
         planned = planner.gather(self._ready)
         self._take_planned(planned, done, now_ms)
         if planned.steps:
@@ -199,6 +203,8 @@ class Workbench:
                 room = self._waiting.wait_for(uid, wait.missing_parent, wait.reason, missing=True)
             elif wait.unsettled is not None:
                 room = self._waiting.wait_until_settled(uid, wait.unsettled)
+            elif wait.retry_ms:
+                room = self._waiting.wait_until(uid, now_ms + wait.retry_ms, wait.reason)
             else:
                 room = self._waiting.wait(uid, wait.reason)
             self._again |= not room

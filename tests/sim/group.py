@@ -58,9 +58,7 @@ class Group:
         self.counts: Counter[str] = Counter()
         self.served: list[tuple[str, bytes]] = []
         """(member, digest) of what was served to others."""
-        self.settings = FolderSettings(
-            quota_bytes=quota_bytes, scan_interval_ms=scan_interval_ms, siblings=siblings
-        )
+        self.settings = FolderSettings(quota_bytes=quota_bytes, scan_interval_ms=scan_interval_ms, siblings=siblings)
         self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
         self.members: dict[str, SimMember] = {}
         for name in names:

@@ -27,8 +27,8 @@ from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.core.turns import Turns
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
-from replicad.engine.folder import FolderReplica, Surroundings
-from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged
+from replicad.engine.folder import FolderReplica
+from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome

@@ -24,7 +24,7 @@ HOUR_MS = 3_600_000
 GAPS_MS = (0, 0, 1, 3, 10, 50, 200, 1_000, 3_000)
 """Between two acts of a burst; between bursts it is some seconds."""
 SIBLINGS = 0.3
-"""Of so many histories the folder begins with losers beside winners, and an operator changes the policy now and then."""
+"""Of so many histories the folder begins with losers beside winners, and the policy is changed now and then."""
 POLICY_CHANGED = 0.03
 """After a burst."""
 HOUR_WATCHED = 0.1
