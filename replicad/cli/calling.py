@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from replicad.cli.client import request as ask_daemon
 from replicad.config.loading import Sources, find_home
@@ -58,6 +58,9 @@ def call_daemon(options: Options, request: Request, *, timeout_s: float | None =
     path = route.path
     for field in route.fields_in_path():
         path = path.replace(f"{{{field}}}", quote(str(body.pop(field)), safe=""))
+    if route.method == "GET":
+        query = urlencode({field: value for field, value in body.items() if value is not None})
+        path, body = f"{path}?{query}" if query else path, {}
     more = {} if timeout_s is None else {"timeout_s": timeout_s}
     result: dict[str, Any] = ask_daemon(home_of(options), route.method, path, body if body else None, **more)
     return result

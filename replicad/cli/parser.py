@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_membership(commands)
     _add_folders(commands)
+    _add_preserved(commands)
     _add_daemon(commands)
     return parser
 
@@ -145,9 +146,16 @@ PATH/.replicad/PreExisting; with --merge, what only PATH has becomes part of the
     more = """\
 staging_quota=SIZE   space for files that are being put together; a larger file passes alone (default 4GiB)
 scan_interval=TIME   how often the whole folder is scanned, for what no event told of; 0: never (default 1h)
+preserved_quota=SIZE  ConflictAndDeleted: from 90 % of it on the oldest go, down to 60 % (default 4GiB)
+preserved_min_age=TIME  what is younger stays there, whatever the quota (default 30d)
 
-They hold at once, on this member alone. KEY=default takes a setting back."""
-    change = _command(folder, "set", "folders:change", "change how this member keeps a folder", more)
+These hold at once, on this member alone. One holds for the folder on every member of the group:
+
+conflicts=preserve|sibling  of two files of one name the loser is preserved (see `replicad preserved`), or stands
+                            beside the winner as NAME.conflict-0123456789ab.EXT (default preserve)
+
+KEY=default takes a setting back."""
+    change = _command(folder, "set", "folders:change", "change how a folder is kept", more)
     change.add_argument("name", metavar="NAME")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
 
@@ -159,6 +167,29 @@ They hold at once, on this member alone. KEY=default takes a setting back."""
     remove = _command(folder, "remove", "folders:remove", "take a folder out of the group", more)
     remove.add_argument("name", metavar="NAME")
     _add_drain(remove)
+
+
+def _add_preserved(commands: Commands[_Parser]) -> None:
+    preserved = _group(commands, "preserved", "Files that lost a conflict or were in the way, kept to be brought back.")
+    more = """\
+Each member keeps what it had installed; what several keep is one line. ConflictAndDeleted has a quota (`folder set`),
+PreExisting, what was in a folder's path before it was replicated, is emptied by `preserved empty` alone."""
+    listed = _command(preserved, "list", "preserved:list_preserved", "list them, on all members in reach", more)
+    listed.add_argument("--folder", metavar="NAME", help="only this folder (default: all that are kept here)")
+
+    more = "It never takes the place of anything: where its name is taken, it is brought back beside it."
+    restore = _command(preserved, "restore", "preserved:restore", "bring one back into the folder", more)
+    restore.add_argument("id", metavar="ID", help="as `preserved list` gives it")
+    restore.add_argument("--to", metavar="PATH", help="a path in the folder that is free (default: where it was)")
+    restore.add_argument("--folder", metavar="NAME", help="where ID is only MEMBER:NUMBER")
+
+    more = "Only what this member keeps: what others keep is deleted there."
+    delete = _command(preserved, "delete", "preserved:delete", "delete preserved files for good", more)
+    delete.add_argument("ids", metavar="ID", nargs="+", help="as `preserved list` gives it")
+    empty = _command(preserved, "empty", "preserved:empty", "delete all that this member keeps in a store", more)
+    empty.add_argument("store", metavar="STORE", choices=["ConflictAndDeleted", "PreExisting"], help="which one")
+    empty.add_argument("--folder", metavar="NAME", required=True, help="of this folder")
+    empty.add_argument("--older-than", metavar="TIME", help="only what was preserved so long ago: 90d")
 
 
 def _add_drain(parser: _Parser) -> None:

@@ -118,7 +118,9 @@ def _folder(folder: dict[str, Any], colour: bool) -> list[str]:
         facts.append(("staging", f"{size_text(staging['used_bytes'])} of {size_text(staging['quota_bytes'])}"))
     if folder["preserved"]["files"]:
         preserved = folder["preserved"]
-        facts.append(("preserved", f"{preserved['files']} files, {size_text(preserved['bytes'])}, in .replicad"))
+        facts.append(
+            ("preserved", f"{preserved['files']} files, {size_text(preserved['bytes'])}: see `replicad preserved list`")
+        )
     width = max(len(name) for name, _ in facts)
     lines += [f"{GAP}{pad(name, width)}{GAP}{text}" for name, text in facts]
     return lines + _blocked(folder, colour)

@@ -95,7 +95,9 @@ def _build(home: Path, tables: Mapping[str, Table], folders: Sequence[Table]) ->
 
 
 def _declared(values: dict[str, Any]) -> DeclaredFolder:
-    return DeclaredFolder(values["name"], values["path"], folder_settings(values, FolderSettings()))
+    return DeclaredFolder(
+        values["name"], values["path"], folder_settings(values, FolderSettings()), values.get("conflicts")
+    )
 
 
 def folder_settings(values: Mapping[str, Any], before: FolderSettings) -> FolderSettings:
@@ -103,6 +105,8 @@ def folder_settings(values: Mapping[str, Any], before: FolderSettings) -> Folder
     return FolderSettings(
         quota_bytes=values.get("staging_quota", before.quota_bytes),
         scan_interval_ms=values.get("scan_interval", before.scan_interval_ms // 1000) * 1000,
+        preserved_quota_bytes=values.get("preserved_quota", before.preserved_quota_bytes),
+        preserved_min_age_ms=values.get("preserved_min_age", before.preserved_min_age_ms // 1000) * 1000,
     )
 
 

@@ -43,14 +43,27 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
             size(2**20, 2**60, "4GiB"), "space for files that are being put together; a larger one passes alone", "4GiB"
         ),
         "scan_interval": Key(seconds(0, 365 * 86_400, "1h"), "how often the whole folder is scanned; 0: never", "1h"),
+        "preserved_quota": Key(
+            size(0, 2**60, "4GiB"), "ConflictAndDeleted; from 90 % of it on the oldest go, down to 60 %", "4GiB"
+        ),
+        "preserved_min_age": Key(
+            seconds(0, 10 * 365 * 86_400, "30d"), "what is younger stays there, whatever the quota", "30d"
+        ),
+        "conflicts": Key(
+            choice("preserve", "sibling"),
+            "the loser of a name is preserved, or stands beside the winner; one setting of the whole group",
+            "preserve",
+        ),
     },
     "log": {
         "level": Key(choice("debug", "info", "warning", "error"), "what goes to stderr", "info"),
     },
 }
 
-FOLDER_SETTINGS = ("staging_quota", "scan_interval")
+FOLDER_SETTINGS = ("staging_quota", "scan_interval", "preserved_quota", "preserved_min_age")
 """Keys of a folder that can be set where it is not declared, too (`replicad folder set`)."""
+GROUP_FOLDER_SETTINGS = ("conflicts",)
+"""Those that hold for the folder on every member: they are in the hierarchy."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {"group": ("name", "secret_file"), FOLDER: ("name", "path")}
 """Keys that a section cannot do without, once it is there."""

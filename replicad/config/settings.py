@@ -51,6 +51,8 @@ class DeclaredFolder:
     name: str
     path: Path
     settings: FolderSettings = field(default_factory=FolderSettings)
+    conflicts: str | None = None
+    """Of the whole group; None: nothing is declared of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,12 @@ def founded_key(folder: FolderId, member: MemberId) -> bytes:
     return f"{FOUNDED}/{folder.hex()}/{member}".encode()
 
 
+def folder_setting(folder: FolderId, name: str) -> str:
+    """The name of a setting of one folder: an entry of its own, so that who creates or declares the folder at the same
+    time does not overwrite it."""
+    return f"{FOLDER}/{folder.hex()}/{name}"
+
+
 def setting_key(name: str) -> bytes:
     return f"{SETTING}/{name}".encode()
 

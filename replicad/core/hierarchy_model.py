@@ -22,6 +22,10 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 """(certificate DER, signature, statement): whether the certificate's key signed it."""
 
 
+CONFLICTS, PRESERVE, SIBLING = "conflicts", "preserve", "sibling"
+"""A folder's setting, and its values."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemberInfo:
     member: MemberId
@@ -54,6 +58,11 @@ class Reading:
     """Signed by the member's own key; of removed members too (what they wrote is still theirs)."""
     unusable: Mapping[bytes, str] = field(compare=False)
     """Keys (or UIDs, where the key is not known) of what is stored and not shown, each with its reason."""
+
+    def conflicts(self, folder: FolderId) -> str:
+        """The folder's policy for losers of a name; what this version does not know is `preserve`."""
+        found = self.settings.get(entries.folder_setting(folder, CONFLICTS))
+        return SIBLING if found == SIBLING else PRESERVE
 
     @cached_property
     def folders_by_name(self) -> Mapping[str, FolderInfo]:
@@ -106,6 +115,9 @@ class HierarchyModel:
         """Of every live entry that is about it, shown or not, but for replica ids: those are for ever."""
         kinds = (entries.FOLDER, entries.FOLDER_MEMBER, entries.FOUNDED)
         found = [(kind, names) for kind in kinds for names in self._entries.get(kind, ()) if names[0] == folder.hex()]
+        own = entries.folder_setting(folder, "")
+        settings = self._entries.get(entries.SETTING, ())
+        found += [(entries.SETTING, names) for names in settings if names[0].startswith(own)]
         return ["/".join((kind, *names)).encode() for kind, names in sorted(found)]
 
     def _read(self) -> Reading:

@@ -44,6 +44,8 @@ def declare(
     effects += keeper.bind(now_ms)
     for folder in folders:
         effects += hierarchy.declare_folder(folder.name, now_ms)[1]
+        if folder.conflicts is not None:
+            effects += hierarchy.declare_conflicts(folder.name, folder.conflicts, now_ms)
     for one in detached:
         key = folder_member_key(folder_id(group, one.name), identity.member_id)
         effects += hierarchy.declare([(key, None)], now_ms)

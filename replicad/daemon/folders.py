@@ -12,14 +12,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
-from replicad.core.hierarchy_model import FolderInfo, Reading
+from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
+from replicad.engine.settings import FolderSettings
 from replicad.errors import ReplicadError
 from replicad.ops.status import FolderRow
 
@@ -151,12 +154,13 @@ class Folders:
         one.folder = info.folder
         if one.runtime is not None:
             self._router.set_peers(info.folder, frozenset(info.members))
-            one.runtime.set(one.kept.settings)
+            one.runtime.set(_settings(one.kept, reading))
         elif not one.failed:
             await self._start(one, info)
 
     async def _start(self, one: _Kept, info: FolderInfo) -> None:
-        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), one.kept.settings)
+        settings = _settings(one.kept, self._reading())
+        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), settings)
         runtime = FolderRuntime(place, self._shared, self._tasks)
         one.runtime, one.reason = runtime, ""
         runtime.start()
@@ -216,3 +220,10 @@ class Folders:
         one.kept = replace(one.kept, begun=True)
         kept = [other if other.name != one.kept.name else one.kept for other in read_kept(self._shared.home)]
         await asyncio.to_thread(write_kept, self._shared.home, kept)
+
+
+def _settings(kept: KeptFolder, reading: Reading) -> FolderSettings:
+    """This member's own, and what holds for the folder on every member."""
+    info = reading.folders_by_name.get(kept.name)
+    siblings = info is not None and reading.conflicts(info.folder) == SIBLING
+    return msgspec.structs.replace(kept.settings, siblings=siblings)

@@ -14,6 +14,7 @@ from replicad.core.effects import Effect
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.clock import wall_ms
 from replicad.daemon.member import MemberAtWork
+from replicad.daemon.preserved import Around, preserved
 from replicad.daemon.waiting import wait
 from replicad.errors import OperatorError, TimeOutError
 from replicad.net.addresses import Address
@@ -21,7 +22,7 @@ from replicad.net.identity import Identity
 from replicad.ops.home import Group
 from replicad.ops.keeper import Keeper
 from replicad.ops.office import remove_catalog
-from replicad.ops.requests import Wait
+from replicad.ops.requests import OfPreserved, Wait
 from replicad.ops.status import MemberRow, Snapshot, status_json
 
 STARTING = "the daemon is starting: try again"
@@ -111,6 +112,17 @@ class DaemonOffice:
 
     async def wait(self, request: Wait) -> dict[str, Any]:
         return await self._wait(await self._running(), request)
+
+    async def preserved(self, request: OfPreserved) -> dict[str, Any]:
+        member = await self._running()
+        around = Around(
+            self._identity.member_id,
+            lambda: member.book.reading,
+            member.folders.names,
+            member.folders.running,
+            member.book.name_of,
+        )
+        return await preserved(request, around)
 
     # -- ops.api.Health
 

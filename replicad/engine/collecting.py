@@ -49,15 +49,22 @@ class Collecting:
         self._fs = fs
         self._checked_ms: int | None = None
         self._idle = True
+        """Nothing is kept, as far as was seen."""
         self._goal = 0
         """Bytes still to be deleted; 0: none."""
         self._after = 0
         self._deleted = self._deleted_bytes = 0
 
+    def recheck(self) -> None:
+        """The settings have changed."""
+        self._checked_ms, self._idle = None, False
+
     def next_due_ms(self, now_ms: int) -> int | None:
         if self._goal:
             return now_ms
-        return None if self._idle or self._checked_ms is None else self._checked_ms + IDLE_CHECK_MS
+        if self._idle:
+            return None
+        return now_ms if self._checked_ms is None else self._checked_ms + IDLE_CHECK_MS
 
     def work(self, settings: FolderSettings, now_ms: int) -> list[Effect]:
         """A bounded piece, committed. Raises OSError, CatalogError."""

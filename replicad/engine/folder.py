@@ -203,6 +203,7 @@ class FolderReplica:
             case SettingsChanged(settings):
                 self.settings = settings
                 self.fetching.set_quota(settings.quota_bytes)
+                self.preserved.recheck()
                 out += self._take_policy(now_ms)
             case Tick():
                 out += self._work(now_ms)

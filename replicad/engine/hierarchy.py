@@ -17,7 +17,7 @@ from replicad.core.backfill import Profile
 from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, Report, Tick
 from replicad.core.hierarchy_entries import Scalar, Value
-from replicad.core.hierarchy_model import FolderInfo, HierarchyModel, Reading, Verify
+from replicad.core.hierarchy_model import CONFLICTS, FolderInfo, HierarchyModel, Reading, Verify
 from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
 from replicad.core.messages import HIERARCHY
 from replicad.core.naming import GroupId, folder_id
@@ -179,6 +179,13 @@ class HierarchyReplica:
         founders = tuple(bytes.fromhex(member) for member in sorted(info.members))
         return self._write([(entries.founded_key(folder, self._own), entries.Founded(now_ms, founders))], now_ms)
 
+    def set_conflicts(self, name: str, value: str | None, now_ms: int) -> list[Effect]:
+        """The folder's policy for losers of a name, on every member; None: the default."""
+        return self._write([_conflicts(self._folder(name).folder, value)], now_ms)
+
+    def declare_conflicts(self, name: str, value: str, now_ms: int) -> list[Effect]:
+        return self.declare([_conflicts(folder_id(self._group, name), value)], now_ms)
+
     def put_setting(self, name: str, value: Scalar, now_ms: int) -> list[Effect]:
         return self._write([(entries.setting_key(name), entries.Setting(value))], now_ms)
 
@@ -264,6 +271,11 @@ class HierarchyReplica:
         out.append(Report(0, "the hierarchy's catalog was put back: it goes on under a new replica id"))
         out.extend(self.bind_replica(b"", replica, now_ms))
         out.extend(self.exchange.synchronize(now_ms))
+
+
+def _conflicts(folder: FolderId, value: str | None) -> Write:
+    key = entries.setting_key(entries.folder_setting(folder, CONFLICTS))
+    return key, entries.Setting(value) if value is not None else None
 
 
 def _declared(key: bytes) -> str:

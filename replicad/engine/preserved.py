@@ -86,6 +86,7 @@ class Preserved:
         self._collecting = Collecting(catalog, fs)
         self._digesting = Digesting(catalog, fs, large_bytes)
         self.hashed = self._digesting.hashed
+        self.recheck = self._collecting.recheck
         self._asked: dict[int, _Asked] = {}
         self._last = 0
         """Ticket or correlation: of one row of numbers."""

@@ -229,7 +229,8 @@ async def _read(request: web.Request, route: Route) -> Request:
         raise UsageError(f"the request's body is no JSON: {error}") from error
     if not isinstance(given, Mapping):
         raise UsageError("the request's body is no JSON object")
-    fields = {**given, **{field: request.match_info[field] for field in route.fields_in_path()}}
+    asked = dict(request.query) if route.method == "GET" else {}
+    fields = {**given, **asked, **{field: request.match_info[field] for field in route.fields_in_path()}}
     try:
         return msgspec.convert(fields, type=route.request)
     except msgspec.ValidationError as error:

@@ -20,7 +20,7 @@ from replicad.net.addresses import Address, dialable, parse_address, reachable_a
 from replicad.net.identity import Identity, load_or_create
 from replicad.ops.home import Group, read_group
 from replicad.ops.keeper import Keeper
-from replicad.ops.requests import Wait
+from replicad.ops.requests import OfPreserved, Wait
 
 T = TypeVar("T")
 
@@ -60,6 +60,9 @@ class Office(Protocol):
 
     async def wait(self, request: Wait) -> dict[str, Any]:
         """The command `wait`."""
+
+    async def preserved(self, request: OfPreserved) -> dict[str, Any]:
+        """The commands `preserved ...`."""
 
 
 class OfflineOffice:
@@ -123,6 +126,9 @@ class OfflineOffice:
         raise NoDaemonError("start the daemon first, so that what only this member has can go to others; or give --now")
 
     async def wait(self, request: Wait) -> dict[str, Any]:
+        raise NoDaemonError("no daemon answers: start it with `replicad run`")
+
+    async def preserved(self, request: OfPreserved) -> dict[str, Any]:
         raise NoDaemonError("no daemon answers: start it with `replicad run`")
 
     def close(self) -> None:

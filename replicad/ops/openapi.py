@@ -61,10 +61,12 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [{"token": []}] if route.changes else [{}, {"token": []}],
     }
     fields = route.fields_in_path()
-    if fields:
-        operation["parameters"] = [
-            {"name": field, "in": "path", "required": True, "schema": {"type": "string"}} for field in fields
-        ]
+    parameters = [{"name": field, "in": "path", "required": True, "schema": {"type": "string"}} for field in fields]
+    if route.method == "GET":
+        asked = [field for field in route.request.__struct_fields__ if field not in fields]
+        parameters += [{"name": field, "in": "query", "schema": {"type": "string"}} for field in asked]
+    if parameters:
+        operation["parameters"] = parameters
     if route.method == "POST":
         schema = {"$ref": f"#/components/schemas/{route.request.__name__}"}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from replicad.config.home import CONFIG_FILE
 from replicad.config.loading import folder_settings
-from replicad.config.schema import FOLDER, FOLDER_SETTINGS, SCHEMA
+from replicad.config.schema import FOLDER, FOLDER_SETTINGS, GROUP_FOLDER_SETTINGS, SCHEMA
 from replicad.config.values import read_address, read_dialable, read_name
 from replicad.config.written import KeptFolder, read_kept, write_config, write_kept
 from replicad.core.effects import Effect
-from replicad.core.hierarchy_model import Reading
+from replicad.core.hierarchy_model import CONFLICTS, Reading
 from replicad.core.ids import MemberId
 from replicad.core.naming import group_id_from_founder
 from replicad.engine.settings import FolderSettings
@@ -167,18 +167,29 @@ async def folder_list(office: Office, request: r.FolderList) -> Result:
 
 
 async def folder_set(office: Office, request: r.FolderSet) -> Result:
-    """How this member keeps the folder; `default` as a value takes a setting back."""
+    """How this member keeps the folder, or what holds for it in the group; `default` takes a setting back."""
     kept = read_kept(office.home)
     here = next((folder for folder in kept if folder.name == request.name), None)
-    if here is None:
-        _check_known(request.name, await office.look(lambda keeper: keeper.hierarchy.reading()))
-        raise OperatorError(f"the folder {request.name} is not kept here")
-    if here.declared:
-        raise OperatorError(f"the folder {request.name} is declared: change its [[folder]] in the configuration")
-    changed = replace(here, settings=_settings(request.settings, here.settings))
-    _keep(office, with_folder(kept, changed))
+    reading = await office.look(lambda keeper: keeper.hierarchy.reading())
+    given = _read_settings(request.settings)
+    of_group = {key: value for key, value in given.items() if key in GROUP_FOLDER_SETTINGS}
+    of_member = {key: value for key, value in given.items() if key not in of_group}
+    if here is None or of_group:
+        _check_known(request.name, reading)
+    if of_member:
+        if here is None:
+            raise OperatorError(f"the folder {request.name} is not kept here")
+        if here.declared:
+            raise OperatorError(f"the folder {request.name} is declared: change its [[folder]] in the configuration")
+        here = replace(here, settings=folder_settings(of_member, here.settings))
+        _keep(office, with_folder(kept, here))
+    if of_group:
+        policy = None if request.settings[CONFLICTS] == "default" else str(of_group[CONFLICTS])
+        await _change(office, lambda keeper, now_ms: keeper.hierarchy.set_conflicts(request.name, policy, now_ms))
+        reading = await office.look(lambda keeper: keeper.hierarchy.reading())
     await office.kept_changed()
-    return {"name": request.name, "settings": _shown_settings(changed.settings)}
+    row = _folder_row(request.name, reading, here)
+    return {"name": request.name, "settings": row["settings"], "conflicts": row["conflicts"]}
 
 
 async def folder_leave(office: Office, request: r.FolderLeave) -> Result:
@@ -218,6 +229,10 @@ async def wait(office: Office, request: r.Wait) -> Result:
     return await office.wait(request)
 
 
+async def preserved(office: Office, request: r.OfPreserved) -> Result:
+    return await office.preserved(request)
+
+
 Operation = Callable[[Office, Any], Awaitable[Result]]
 OPERATIONS: dict[type[r.Request], Operation] = {
     r.Init: init,
@@ -234,6 +249,10 @@ OPERATIONS: dict[type[r.Request], Operation] = {
     r.FolderLeave: folder_leave,
     r.FolderRemove: folder_remove,
     r.Wait: wait,
+    r.PreservedList: preserved,
+    r.PreservedRestore: preserved,
+    r.PreservedDelete: preserved,
+    r.PreservedEmpty: preserved,
 }
 
 
@@ -341,21 +360,27 @@ async def _drop(office: Office, folder: KeptFolder, folder_id: bytes | None) -> 
         await office.discard(folder_id)
 
 
-def _settings(given: Mapping[str, str], before: FolderSettings) -> FolderSettings:
+def _read_settings(given: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
+    known = (*FOLDER_SETTINGS, *GROUP_FOLDER_SETTINGS)
     for key, text in given.items():
-        if key not in FOLDER_SETTINGS:
-            raise UsageError(f"{key}: there is no such setting; there are {', '.join(FOLDER_SETTINGS)}")
+        if key not in known:
+            raise UsageError(f"{key}: there is no such setting; there are {', '.join(known)}")
         kind = SCHEMA[FOLDER][key].kind
         try:
             values[key] = kind.read_text(SCHEMA[FOLDER][key].unset if text == "default" else text)
         except ValueError as error:
             raise UsageError(f"{key}: {error}; give for example {kind.example}") from error
-    return folder_settings(values, before)
+    return values
 
 
 def _shown_settings(settings: FolderSettings) -> Result:
-    return {"staging_quota_bytes": settings.quota_bytes, "scan_interval_s": settings.scan_interval_ms // 1000}
+    return {
+        "staging_quota_bytes": settings.quota_bytes,
+        "scan_interval_s": settings.scan_interval_ms // 1000,
+        "preserved_quota_bytes": settings.preserved_quota_bytes,
+        "preserved_min_age_s": settings.preserved_min_age_ms // 1000,
+    }
 
 
 def _folder_row(name: str, reading: Reading, here: KeptFolder | None) -> Result:
@@ -367,6 +392,7 @@ def _folder_row(name: str, reading: Reading, here: KeptFolder | None) -> Result:
         "path": str(here.path) if here is not None else None,
         "members": members,
         "settings": _shown_settings(here.settings) if here is not None else None,
+        "conflicts": reading.conflicts(info.folder) if info is not None else None,
     }
 
 

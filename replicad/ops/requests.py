@@ -7,7 +7,7 @@ HTTP. So there is one form and one check of it. Fields that stand in an operatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -106,6 +106,36 @@ class Wait(Request, frozen=True):
     timeout_s: Seconds = WAIT_TIMEOUT_S
 
 
+class PreservedList(Request, frozen=True):
+    """`folder` None: all that are kept here."""
+
+    folder: str | None = None
+
+
+class PreservedRestore(Request, frozen=True):
+    """`id` as the list gives it; `to`: a path in the folder, None for where it was."""
+
+    id: str
+    to: str | None = None
+
+
+class PreservedDelete(Request, frozen=True):
+    """`ids` of files that this member keeps."""
+
+    ids: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1_000)]
+
+
+class PreservedEmpty(Request, frozen=True):
+    """What this member keeps in a store. `older_than_s`: only what was preserved so long ago or longer."""
+
+    folder: str
+    store: Literal["ConflictAndDeleted", "PreExisting"]
+    older_than_s: Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * 86_400)] = 0
+
+
+OfPreserved = PreservedList | PreservedRestore | PreservedDelete | PreservedEmpty
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """`daemon`: it needs a running daemon. `asks`: it changes nothing, whatever its method."""
@@ -140,6 +170,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/folders/{name}/leave", FolderLeave, "Stop keeping a folder here."),
     Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
+    Route("GET", "/v1/preserved", PreservedList, "What is preserved, on all members in reach.", daemon=True),
+    Route("POST", "/v1/preserved/delete", PreservedDelete, "Delete preserved files of this member.", daemon=True),
+    Route("POST", "/v1/preserved/empty", PreservedEmpty, "Empty a store of this member.", daemon=True),
+    Route("POST", "/v1/preserved/{id}/restore", PreservedRestore, "Bring a preserved file back.", daemon=True),
 )
 
 
