@@ -63,11 +63,39 @@ def test_how_a_folder_is_kept_is_set_and_taken_back(cli: Cli, tmp_path: Path) ->
         kept: dict[str, int] = json.loads(cli("folder", "list", "--json")[1])["folders"][0]["settings"]
         return kept
 
-    assert settings() == {"staging_quota_bytes": 4 * 2**30, "scan_interval_s": 3600}
+    default = {
+        "staging_quota_bytes": 4 * 2**30,
+        "scan_interval_s": 3600,
+        "preserved_quota_bytes": 4 * 2**30,
+        "preserved_min_age_s": 30 * 86_400,
+    }
+    assert settings() == default
     assert cli("folder", "set", "docs", "staging_quota=10GiB", "scan_interval=1d")[:2] == (0, "changed the folder docs")
-    assert settings() == {"staging_quota_bytes": 10 * 2**30, "scan_interval_s": 86_400}
-    assert cli("folder", "set", "docs", "scan_interval=default")[0] == 0
-    assert settings() == {"staging_quota_bytes": 10 * 2**30, "scan_interval_s": 3600}
+    assert settings() == {**default, "staging_quota_bytes": 10 * 2**30, "scan_interval_s": 86_400}
+    assert cli("folder", "set", "docs", "scan_interval=default", "preserved_quota=1MiB", "preserved_min_age=7d")[0] == 0
+    changed = {"preserved_quota_bytes": 2**20, "preserved_min_age_s": 7 * 86_400}
+    assert settings() == {**default, "staging_quota_bytes": 10 * 2**30, **changed}
+
+
+def test_the_policy_of_a_folder_is_the_groups_and_is_gone_with_the_folder(cli: Cli, tmp_path: Path) -> None:
+    cli("init", "--name", "alpha")
+    cli("folder", "create", "docs", str(tmp_path / "docs"))
+
+    def policy() -> str:
+        return str(json.loads(cli("folder", "list", "--json")[1])["folders"][0]["conflicts"])
+
+    assert policy() == "preserve"
+    assert cli("folder", "set", "docs", "conflicts=sibling")[0] == 0
+    assert policy() == "sibling"
+    assert cli("folder", "set", "docs", "conflicts=neither")[0] == 2
+    cli("folder", "leave", "docs", "--now")
+    assert cli("folder", "set", "docs", "staging_quota=1GiB")[0] == 1, "it is not kept here"
+    assert cli("folder", "set", "docs", "conflicts=default")[0] == 0
+    assert policy() == "preserve"
+    cli("folder", "set", "docs", "conflicts=sibling")
+    cli("folder", "remove", "docs")
+    cli("folder", "create", "docs", str(tmp_path / "docs"))
+    assert policy() == "preserve"
 
 
 @pytest.mark.parametrize(
