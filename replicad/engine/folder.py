@@ -216,8 +216,7 @@ class FolderReplica:
         now_ms = self._now_ms
         assert self.fences is not None
         due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
-        if not self._fault:
-            due.append(self.preserved.next_due_ms(now_ms))
+        due.append(self.preserved.next_due_ms(now_ms, disk=not self._fault))
         if self._reports:
             return now_ms
         if self._fault:
@@ -325,7 +324,7 @@ class FolderReplica:
             out += self._apply(now_ms)
         if not self._fault:
             settle_outs(self.catalog, self.fs, now_ms)
-            out += self.preserved.work(self.settings, now_ms)
+        out += self.preserved.work(self.settings, now_ms, disk=not self._fault)
         out += self._ask_for_parents(now_ms)
         assert self.fences is not None
         out += self.fences.handle(Tick(), now_ms)

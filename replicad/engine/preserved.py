@@ -160,15 +160,19 @@ class Preserved:
                 return self._received(peer, message, now_ms)
         return []
 
-    def work(self, settings: FolderSettings, now_ms: int) -> list[Effect]:
-        """A bounded piece of what is to be done by itself. Raises OSError, CatalogError."""
+    def work(self, settings: FolderSettings, now_ms: int, *, disk: bool) -> list[Effect]:
+        """A bounded piece of what is to be done by itself; `disk`: the root is there. Raises OSError, CatalogError."""
+        for asked in self._asked.values():
+            self._expire(asked, now_ms)
+        if not disk:
+            return []
         return [*self._collecting.work(settings, now_ms), *self._digesting.work(now_ms)]
 
-    def next_due_ms(self, now_ms: int) -> int | None:
+    def next_due_ms(self, now_ms: int, *, disk: bool) -> int | None:
         due = [deadline for asked in self._asked.values() for _, deadline in asked.owing.values()]
-        if self._digesting.due:
+        if disk and self._digesting.due:
             due.append(now_ms)
-        if (collecting := self._collecting.next_due_ms(now_ms)) is not None:
+        if disk and (collecting := self._collecting.next_due_ms(now_ms)) is not None:
             due.append(collecting)
         return min(due, default=None)
 

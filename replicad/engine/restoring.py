@@ -68,9 +68,9 @@ def _bring(fs: FileSystem, source: bytes, to: bytes) -> bytes:
     if not all(usable_name(part) for part in parts) or parts[0] == PRIVATE:
         raise OperatorError("--to: a path in the folder is wanted, without . and .. in it")
     directory = split(to)[0]
-    made = _make_way(fs, directory)
-    if made != directory:
-        raise OperatorError(f"--to: {_text(made)} is no directory")
+    in_the_way = _make_way(fs, directory)
+    if in_the_way is not None:
+        raise OperatorError(f"--to: {_text(in_the_way)} is no directory")
     try:
         rename(fs, source, to)
     except FileExistsError as error:
@@ -82,8 +82,8 @@ def _bring_back(fs: FileSystem, source: bytes, path: bytes) -> bytes:
     directory, name = split(path)
     if path.split(b"/")[0] == PRIVATE:
         directory = b""  # what lay in staging has no place to go back to
-    while (made := _make_way(fs, directory)) != directory:
-        directory = split(made)[0]  # a file stands where a directory was: beside it
+    while (in_the_way := _make_way(fs, directory)) is not None:
+        directory = split(in_the_way)[0]  # a file stands where a directory was: beside it
     for candidate in _names(name):
         try:
             rename(fs, source, join(directory, candidate))
@@ -93,8 +93,8 @@ def _bring_back(fs: FileSystem, source: bytes, path: bytes) -> bytes:
     raise OperatorError("every name beside it is taken: say with --to where it should go")
 
 
-def _make_way(fs: FileSystem, directory: bytes) -> bytes:
-    """The directory and those above it; returns it, or the first on the way that is something else."""
+def _make_way(fs: FileSystem, directory: bytes) -> bytes | None:
+    """The directory and those above it; returns the first on the way that is something else."""
     at = b""
     for name in directory.split(b"/") if directory else ():
         at = join(at, name)
@@ -103,7 +103,7 @@ def _make_way(fs: FileSystem, directory: bytes) -> bytes:
             fs.make_dir(at, DIRECTORY_MODE)
         elif stat.kind != DIRECTORY:
             return at
-    return directory
+    return None
 
 
 def _names(name: bytes) -> Iterator[bytes]:

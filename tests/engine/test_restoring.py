@@ -1,0 +1,177 @@
+"""Preserved files brought back and deleted by an operator (engine.restoring), and read (engine.digesting)."""
+
+from __future__ import annotations
+
+import pytest
+from blake3 import blake3
+
+from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
+from replicad.core.effects import HashFile
+from replicad.engine.digesting import STORES, Digesting
+from replicad.engine.disposal import preserve, stranger
+from replicad.engine.restoring import delete, restore
+from replicad.errors import OperatorError
+from replicad.files.hashing import hash_file
+from tests.engine.rig import Rig
+
+
+def keep(rig: Rig, path: bytes, data: bytes, store: str = CONFLICT_AND_DELETED) -> int:
+    rig.fs.user_write(path, data)
+    stat = rig.fs.stat(path)
+    assert stat is not None
+    number = rig.catalog.new_id()
+    change = preserve(rig.fs, path, number, store, stranger(stat, path), "why", rig.now_ms)
+    assert change is not None
+    rig.catalog.commit(None, [change], now_ms=rig.now_ms)
+    return number
+
+
+def brought(rig: Rig, number: int, to: bytes = b"") -> bytes:
+    return restore(rig.catalog, rig.fs, number, to, rig.now_ms)
+
+
+def read(rig: Rig, path: bytes) -> bytes:
+    return rig.disk()[path][2]
+
+
+def test_it_comes_back_where_it_was() -> None:
+    rig = Rig()
+    number = keep(rig, b"f", b"1")
+    assert brought(rig, number) == b"f"
+    assert (read(rig, b"f"), rig.rows(), rig.stored()) == (b"1", [], [])
+
+
+def test_beside_what_has_its_name_by_now_and_never_over_it() -> None:
+    rig = Rig()
+    numbers = [keep(rig, b"a.txt", b"%d" % n) for n in range(3)]
+    rig.fs.user_write(b"a.txt", b"new")
+    assert [brought(rig, number) for number in numbers] == [
+        b"a (restored).txt",
+        b"a (restored 2).txt",
+        b"a (restored 3).txt",
+    ]
+    assert read(rig, b"a.txt") == b"new"
+
+
+def test_directories_that_are_gone_are_made_and_a_file_in_the_way_is_left_alone() -> None:
+    rig = Rig()
+    rig.fs.user_mkdir(b"d")
+    rig.fs.user_mkdir(b"d/e")
+    one, other = keep(rig, b"d/e/f", b"1"), keep(rig, b"d/e/g", b"2")
+    rig.fs.remove_dir(b"d/e")
+    rig.fs.remove_dir(b"d")
+    assert brought(rig, one) == b"d/e/f"
+    rig.fs.unlink(b"d/e/f")
+    rig.fs.remove_dir(b"d/e")
+    rig.fs.user_write(b"d/e", b"a file")
+    assert brought(rig, other) == b"d/g"
+    assert read(rig, b"d/e") == b"a file"
+
+
+def test_where_the_operator_says_or_not_at_all() -> None:
+    rig = Rig()
+    number = keep(rig, b"f", b"1")
+    rig.fs.user_write(b"taken", b"2")
+    for wrong in (
+        b"taken",
+        b"taken/below",
+        b"../out",
+        b"/etc/passwd",
+        b"a//b",
+        b".replicad/marker",
+        b"x/../y",
+        b"a\0b",
+    ):
+        with pytest.raises(OperatorError, match="--to"):
+            brought(rig, number, wrong)
+    assert (read(rig, b"taken"), len(rig.rows())) == (b"2", 1)
+    assert brought(rig, number, b"new/place") == b"new/place"
+
+
+def test_a_long_name_stays_one_that_a_disk_can_hold() -> None:
+    rig = Rig()
+    name = "ü".encode() * 125 + b".txt"
+    number = keep(rig, name, b"1")
+    rig.fs.user_write(name, b"2")
+    path = brought(rig, number)
+    assert len(path) <= 255
+    assert path.decode().endswith("ü (restored).txt")
+
+
+def test_what_is_gone_from_the_store_is_off_the_list_too() -> None:
+    rig = Rig()
+    number = keep(rig, b"f", b"1")
+    (row,) = rig.rows()
+    rig.fs.unlink(b".replicad/ConflictAndDeleted/" + row.stored_name)
+    with pytest.raises(OperatorError, match="not in its store any more"):
+        brought(rig, number)
+    with pytest.raises(OperatorError, match="no preserved file has the number"):
+        brought(rig, number)
+
+
+def test_a_crash_between_the_rename_and_its_commit_leaves_the_file_and_no_row() -> None:
+    rig = Rig()
+    number = keep(rig, b"f", b"1")
+
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    rig.before_commit = crash
+    with pytest.raises(KeyboardInterrupt):
+        brought(rig, number)
+    rig.crash()
+    assert (read(rig, b"f"), rig.rows()) == (b"1", [])
+
+
+def test_what_is_deleted_is_off_the_disk_and_off_the_list() -> None:
+    rig = Rig()
+    numbers = [keep(rig, b"f", b"%d" % n) for n in range(3)]
+    assert delete(rig.catalog, rig.fs, [*numbers[:2], 999], rig.now_ms) == (2, 2)
+    assert rig.stored() == [b"2"]
+    assert [row.preserved_id for row in rig.rows()] == numbers[2:]
+
+
+# -- contents that are read
+
+
+def test_contents_that_are_not_known_are_read_in_either_store() -> None:
+    rig = Rig()
+    keep(rig, b"f", b"one")
+    keep(rig, b"g", b"two", PRE_EXISTING)
+    digesting = Digesting(rig.catalog, rig.fs, large_bytes=100)
+    assert digesting.work(rig.now_ms) == []
+    assert {row.digest for row in rig.rows()} == {blake3(b"one").digest(), blake3(b"two").digest()}
+    assert [row.path for row in rig.catalog.kept(blake3(b"two").digest())] == [b"g"]
+    assert not digesting.due
+
+
+def test_a_large_one_is_read_elsewhere_and_can_be_served_then() -> None:
+    rig = Rig()
+    body = bytes(300_000)
+    keep(rig, b"f", body)
+    keep(rig, b"g", b"small")
+    digesting = Digesting(rig.catalog, rig.fs, large_bytes=100)
+    (asked,) = digesting.work(rig.now_ms)
+    assert isinstance(asked, HashFile)
+    assert asked.directory in STORES
+    assert not digesting.due, "one at a time"
+    path = asked.directory + b"/" + asked.name
+    stat = rig.fs.stat(path)
+    assert stat is not None
+    digesting.hashed(hash_file(rig.fs, path, stat), rig.now_ms)
+    assert rig.catalog.manifest(blake3(body).digest()) is not None
+    assert digesting.due
+    digesting.work(rig.now_ms)
+    assert all(row.digest for row in rig.rows())
+
+
+def test_what_cannot_be_read_is_passed_over() -> None:
+    rig = Rig()
+    keep(rig, b"f", b"one")
+    (row,) = rig.rows()
+    rig.fs.unlink(b".replicad/ConflictAndDeleted/" + row.stored_name)
+    keep(rig, b"g", b"two")
+    digesting = Digesting(rig.catalog, rig.fs, large_bytes=100)
+    digesting.work(rig.now_ms)
+    assert not digesting.due
+    assert [bool(row.digest) for row in rig.rows()] == [False, True]
