@@ -7,12 +7,13 @@ from blake3 import blake3
 
 from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.core.effects import HashFile
+from replicad.core.records import FILE, Content, Stamp, record
 from replicad.engine.digesting import STORES, Digesting
 from replicad.engine.disposal import preserve, stranger
 from replicad.engine.restoring import delete, restore
 from replicad.errors import OperatorError
 from replicad.files.hashing import hash_file
-from tests.engine.rig import Rig
+from tests.engine.rig import Author, Rig
 
 
 def keep(rig: Rig, path: bytes, data: bytes, store: str = CONFLICT_AND_DELETED) -> int:
@@ -175,3 +176,26 @@ def test_what_cannot_be_read_is_passed_over() -> None:
     digesting.work(rig.now_ms)
     assert not digesting.due
     assert [bool(row.digest) for row in rig.rows()] == [False, True]
+
+
+# -- where it was
+
+
+def test_what_is_preserved_out_of_staging_is_listed_where_it_was_in_the_tree() -> None:
+    """It was lifted out of the way, on its way to a directory that is not known yet, when its deletion came."""
+    rig = Rig()
+    ours = Author(rig.bodies, 7)
+    directory = ours.directory(b"d")
+    held = ours.file(b"f", b"1", directory.uid)
+    rig.take([directory, held])
+    rig.settle()
+    rig.take([ours.move(held, b"f", b"\x01" * 16), ours.file(b"f", b"2", directory.uid)])
+    rig.settle()
+    assert [name.startswith(b"out-") for name in rig.staging()] == [True]
+    assert held.content is not None
+    unseen = Content(8, 1, 500_000, (), Stamp(held.content.time_ms + 1, 8), 0, 0, 0, b"", b"")
+    rig.take([record(held.uid, FILE, None, unseen)])
+    rig.settle()
+    (row,) = rig.rows()
+    assert (row.path, row.why, row.winner) == (b"d/f", "deleted elsewhere meanwhile", 8)
+    assert rig.stored() == [b"1"]
