@@ -21,6 +21,7 @@ from replicad.engine.asking import Question
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import HashOutcome
+from replicad.engine.scan_state import Reread
 from replicad.engine.scan_step import Looked
 from replicad.engine.through import Through
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
@@ -108,8 +109,9 @@ class LocalSide:
     def take(self, change: Change) -> list[Effect]:
         """A change that the watch reports, but a fence's marker, which is the caller's."""
         match change:
-            case Dirty(directory, name, inode, renamed):
-                self.scanner.hint(directory, name, inode, since=self._through.next(renamed=renamed))
+            case Dirty(directory, name, inode, renamed, closed):
+                reread = Reread.IF_RECENT if closed else Reread.NO
+                self.scanner.hint(directory, name, inode, since=self._through.next(renamed=renamed), reread=reread)
             case Moved(old, new):
                 self.scanner.moved(old, new)
             case Overflow():

@@ -27,7 +27,7 @@ from replicad.core.draft import Draft
 from replicad.core.effects import Report
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
-from replicad.engine.scan_state import Hint, ScanState, Why
+from replicad.engine.scan_state import Hint, Reread, ScanState, Why
 from replicad.engine.scan_step import Looked, Step
 from replicad.files.changes import Watch
 from replicad.files.fs import FileSystem
@@ -108,11 +108,20 @@ class Scanner:
         """The times at which something was to be looked at again lie too far ahead."""
         self._state.wake_all()
 
-    def hint(self, directory: bytes, name: bytes, inode: int = 0, *, since: int = 0, own: bool = False) -> None:
+    def hint(
+        self,
+        directory: bytes,
+        name: bytes,
+        inode: int = 0,
+        *,
+        since: int = 0,
+        own: bool = False,
+        reread: Reread = Reread.NO,
+    ) -> None:
         """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known. `since`: the
         hint's generation. `own`: it is the applier's, not the watch's."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, Hint(inode, since, own))
+            self._state.add_hint(directory, name, Hint(inode, since, own, reread))
 
     def hint_path(self, path: bytes, *, since: int = 0) -> None:
         """As `hint`, for a path at which the applier met something."""
@@ -129,7 +138,7 @@ class Scanner:
         lost = {entry: hint for entry, (hint, _) in self._state.lost.items()}
         for (directory, name), hint in [*self._state.hints.items(), *lost.items()]:
             if directory == old or directory.startswith(old + b"/"):
-                self.hint(new + directory[len(old) :], name, hint.inode, since=hint.since)
+                self.hint(new + directory[len(old) :], name, hint.inode, since=hint.since, reread=hint.reread)
         self._state.move_blocked(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:

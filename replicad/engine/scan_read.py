@@ -153,6 +153,10 @@ class Reader:
             del self._to_hash[place]
         return [*waiting.items(), *freed]
 
+    def has_hash(self, place: Place) -> bool:
+        """A hash has come for what is here; it may be of a file that looks as it did."""
+        return place in self._hashed
+
     def may_look(self, place: Place, now_ms: int) -> int | None:
         """For a file that was being written and of which there is news: when to look, None for at once."""
         busy = self._busy.get(place)

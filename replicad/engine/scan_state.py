@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
 from replicad.core.view import NodeId
@@ -27,6 +28,16 @@ BLOCKED_MAX = 10_000
 """Blocked paths that are listed; the rest is tried again all the same. So many are one fault of the whole disk."""
 
 
+class Reread(IntEnum):
+    """Whether a file is to be read though it looks as it did."""
+
+    NO = 0
+    IF_RECENT = 1
+    """If its times are as young as a write through a mapping may be that left them alone: such a write sets them when
+    it is the first to the page since that was last written to the disk."""
+    YES = 2
+
+
 class Why(NamedTuple):
     """Why a place is looked at."""
 
@@ -40,12 +51,13 @@ class Why(NamedTuple):
     """As it was listed; 0 where it was not."""
     own: bool = False
     """The applier met something there; the watch has told nothing new of it."""
+    reread: Reread = Reread.NO
 
     def and_also(self, other: Why) -> Why:
         """Both are reasons. Who saw it happen knows more of when than a scan; who must walk, walks."""
         by_scan, in_walk = self.by_scan and other.by_scan, self.in_walk and other.in_walk
-        own = self.own and other.own
-        return Why(by_scan, in_walk, min(self.since, other.since), self.inode or other.inode, own)
+        own, reread = self.own and other.own, max(self.reread, other.reread)
+        return Why(by_scan, in_walk, min(self.since, other.since), self.inode or other.inode, own, reread)
 
 
 class Hint(NamedTuple):
@@ -54,6 +66,7 @@ class Hint(NamedTuple):
     since: int
     own: bool = False
     """It is the applier's."""
+    reread: Reread = Reread.NO
 
 
 class Open(NamedTuple):
@@ -219,7 +232,10 @@ class ScanState:
         held = self.hints.get((directory, name))
         if held is not None:
             self.hints[directory, name] = Hint(
-                hint.inode or held.inode, min(held.since, hint.since), held.own and hint.own
+                hint.inode or held.inode,
+                min(held.since, hint.since),
+                held.own and hint.own,
+                max(held.reread, hint.reread),
             )
         elif len(self.hints) < HINTS_MAX:
             self.hints[directory, name] = hint

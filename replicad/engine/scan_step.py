@@ -19,7 +19,7 @@ from replicad.core.want import settle
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Moves, Place, is_within
 from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
-from replicad.engine.scan_state import ANYTHING, Hint, Open, ScanState, Walk, Why
+from replicad.engine.scan_state import ANYTHING, Hint, Open, Reread, ScanState, Walk, Why
 from replicad.files.changes import Listing, Watch, walk_and_watch
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed
@@ -30,6 +30,10 @@ LOOKS_A_STEP = 512
 """Some 20 ms with small files, and a draft of as many objects."""
 READ_BYTES_A_STEP = 32 * 1_048_576
 """Of small files, in one step: as many milliseconds."""
+MAPPED_MS = 60_000
+"""A page that was written to is written to the disk within some 35 s (vm.dirty_expire_centisecs), and the next write to
+it sets the mtime. RACE: a filesystem in memory never does, and there a write through a mapping may set no time at all:
+where the file was last written to by other means longer ago than this, `verify` finds it."""
 RUNS_MAX = 64
 """Steps in one draft, where what was moved must be looked into before it is decided what is gone: 32,768 looks."""
 COVERED_RETRY_MS = 10_000
@@ -170,7 +174,8 @@ class Step:
         self._as_before = before is not None and before.changes == self.state.changes
         held = self.state.close(place)
         if held is not None:
-            why = Why(why.by_scan and held.by_scan, why.in_walk, min(why.since, held.since), own=why.own)
+            by_scan, since = why.by_scan and held.by_scan, min(why.since, held.since)
+            why = why._replace(by_scan=by_scan, since=since, inode=0)
         if directory != ROOT_NODE and self.draft.node(directory) is None:
             self._reader.forget(place)
             return
@@ -203,6 +208,8 @@ class Step:
     def _see(self, place: Place, path: bytes, stat: Stat | None, why: Why, moves: Moves) -> None:
         node = self.draft.node_at(*place)
         sight = look(node, stat, self.mount)
+        if sight is Sight.SAME and stat is not None and self._is_reread(place, stat, why):
+            sight = Sight.READ
         if sight not in (Sight.READ, Sight.APPEARED):
             self._reader.forget(place)
         if sight is Sight.FOREIGN:
@@ -220,6 +227,14 @@ class Step:
             assert node is not None
             assert stat is not None
             self._known(place, path, node, stat, sight, why, moves)
+
+    def _is_reread(self, place: Place, stat: Stat, why: Why) -> bool:
+        """Whether it is read though it looks as it did."""
+        if stat.kind == DIRECTORY:
+            return False
+        age_ns = self._now_ns - max(stat.mtime_ns, stat.ctime_ns)
+        recent = abs(age_ns) < MAPPED_MS * NS_PER_MS
+        return why.reread is Reread.YES or (why.reread and recent) or self._reader.has_hash(place)
 
     def _appeared(self, place: Place, path: bytes, stat: Stat, why: Why, moves: Moves) -> None:
         origin, sure = moves.origin(stat, place)
@@ -263,14 +278,15 @@ class Step:
         if isinstance(found, Read):
             self._read_bytes += stat.size
             if found.trusted_ms is not None:
-                self.state.delay(place, found.trusted_ms, Why(by_scan=False, since=why.since))
+                self.state.delay(place, found.trusted_ms, Why(by_scan=False, since=why.since, reread=why.reread))
             if found.hashed is not None and found.hashed.manifest is not None:
                 self.looked.hashed.append(found.hashed)
             return found
         if found.gone:
             self._lost_sight(place, why, moves)
         if found.due_ms is not None:
-            self.state.delay(place, found.due_ms, Why(why.by_scan, since=why.since), owed=not found.reason)
+            again = Why(why.by_scan, since=why.since, reread=why.reread)
+            self.state.delay(place, found.due_ms, again, owed=not found.reason)
         if found.reason:
             self.state.block(path, found.reason)
         return None
@@ -306,7 +322,7 @@ class Step:
 
     def _follow(self, directory: bytes, name: bytes, hint: Hint) -> None:
         """The entry `name` of what is, or was, at `directory`."""
-        why = Why(by_scan=False, since=hint.since, own=hint.own)
+        why = Why(by_scan=False, since=hint.since, own=hint.own, reread=hint.reread)
         at, missing = self._locate(directory)
         for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
             if node.kind == DIRECTORY and node.id != at:

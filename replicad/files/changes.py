@@ -22,12 +22,16 @@ class Dirty:
     and looks again when more has been told.
 
     `renamed`: it came to this name from another one that is watched, so what had been told of it before was told there.
+
+    `closed`: the last one who had it open for writing has closed it. He may have written through a mapping, of which
+    nothing else told, and which need not have left another mtime than at the last look.
     """
 
     directory: bytes
     name: bytes
     inode: int = 0
     renamed: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

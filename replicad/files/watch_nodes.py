@@ -32,6 +32,7 @@ from watchdog.observers.inotify_c import InotifyConstants
 from replicad.files.changes import Change, Dirty, Moved, RootGone
 
 IS_DIRECTORY = int(InotifyConstants.IN_ISDIR)
+CLOSED = int(InotifyConstants.IN_CLOSE_WRITE)
 CREATED = int(InotifyConstants.IN_CREATE)
 DELETED = int(InotifyConstants.IN_DELETE)
 MOVED_FROM = int(InotifyConstants.IN_MOVED_FROM)
@@ -170,7 +171,7 @@ class WatchNodes:
         path = self.path(node)
         if path is None:
             return
-        self.changes.append(Dirty(path, name, node.inode, self._is_renamed(mask, cookie)))
+        self.changes.append(Dirty(path, name, node.inode, self._is_renamed(mask, cookie), bool(mask & CLOSED)))
         if self._moves and mask & NAMES:
             self._moves = [move for move in self._moves if move.source is not node or move.cookie == cookie]  # 2.
         if mask & IS_DIRECTORY and mask & NAMES:

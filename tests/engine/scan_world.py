@@ -17,6 +17,7 @@ from replicad.core.tree import tree_of
 from replicad.core.view import ROOT_NODE, Node
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import LARGE_BYTES
+from replicad.engine.scan_state import Reread
 from replicad.engine.scan_step import Looked
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import Stat
@@ -88,7 +89,8 @@ class World:
     def take_in(self, change: Change) -> None:
         match change:
             case Dirty():
-                self.scanner.hint(change.directory, change.name, change.inode)
+                reread = Reread.IF_RECENT if change.closed else Reread.NO
+                self.scanner.hint(change.directory, change.name, change.inode, reread=reread)
             case Moved():
                 self.scanner.moved(change.old, change.new)
             case Overflow():

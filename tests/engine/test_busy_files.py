@@ -10,6 +10,7 @@ from blake3 import blake3
 from replicad.core.effects import HashFile
 from replicad.core.manifest import SMALL_FILE_BYTES
 from replicad.engine.scan_read import FILE_BEING_WRITTEN, LARGE_BYTES, NS_PER_MS
+from replicad.engine.scan_step import MAPPED_MS
 from replicad.files.hashing import READ_BYTES
 from tests.engine.scan_world import World
 from tests.sim.memory_fs import MemoryOpenFile
@@ -111,6 +112,51 @@ def test_a_large_file_that_is_copied_in_less_than_a_second_is_hashed_as_soon_as_
     assert world.effects == []
     world.pass_time(40)
     assert world.effects == [HashFile(b"", b"big")]
+
+
+# Writes that leave size and times as they were: found when the event says so.
+
+
+def held_and_mapped(size: int) -> World:
+    """A process has the file open and mapped, and has written to each of its pages; it is as it was read."""
+    world = World()
+    world.fs.user_write(b"data", b"o" * size)
+    world.tick()
+    world.run()
+    world.pass_time(10_000)
+    assert _digests(world) == [_digest(b"o" * size)]
+    return world
+
+
+@pytest.mark.parametrize("size", [100, LARGE_BYTES + 1])
+def test_a_write_through_a_mapping_counts_from_the_files_closing(size: int) -> None:
+    world = held_and_mapped(size)
+    world.fs.user_write_mapped(b"data", b"n" * size)
+    world.run()
+    assert _digests(world) == [_digest(b"o" * size)]
+    world.fs.user_open(b"data").close()
+    world.run()
+    assert _digests(world) == [_digest(b"n" * size)]
+    assert world.written() == 2
+
+
+def test_a_file_that_was_not_written_to_for_long_is_not_read_at_each_closing() -> None:
+    """A database is opened for writing by those who only read in it."""
+    world = held_and_mapped(100)
+    world.pass_time(MAPPED_MS)
+    reads: list[str] = []
+    world.fs.before_read = lambda method, paths: reads.append(method) if method == "read_at" else None
+    world.fs.user_open(b"data").close()
+    world.run()
+    assert reads == []
+
+
+def test_a_file_that_was_closed_and_is_as_it_was_makes_no_change() -> None:
+    world = held_and_mapped(100)
+    world.fs.user_open(b"data").close()
+    world.run()
+    assert world.written() == 1
+    world.assert_shown()
 
 
 @pytest.mark.parametrize("size", [SMALL_FILE_BYTES // 2, READ_BYTES + 10_000])

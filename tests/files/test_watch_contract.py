@@ -139,7 +139,21 @@ def test_dirty_names_its_directory_by_inode_too(eye: Eye) -> None:
     eye.walk(b"d")
     eye.settle()
     eye.world.write(b"d/f", b"1")
-    assert set(eye.settle()) == {Dirty(b"d", b"f", eye.world.there(b"d").inode)}
+    inode = eye.world.there(b"d").inode
+    assert set(eye.settle()) == {Dirty(b"d", b"f", inode), Dirty(b"d", b"f", inode, closed=True)}
+
+
+def test_that_a_file_was_closed_after_writing_is_told(eye: Eye) -> None:
+    """Whether anything was written or not: through a mapping nothing else would tell."""
+    eye.world.write(b"f", b"1")
+    eye.walk(b"")
+    eye.settle()
+    with eye.world.fs.open_read(b"f"):
+        pass
+    assert eye.settle() == []
+    with eye.world.fs.open_write(b"f"):
+        pass
+    assert [(change.name, change.closed) for change in eye.settle() if isinstance(change, Dirty)] == [(b"f", True)]
 
 
 def test_dirty_tells_what_was_renamed_within_the_folder(eye: Eye) -> None:

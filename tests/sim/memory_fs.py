@@ -89,7 +89,7 @@ class MemoryOpenFile:
         self._node.opens -= 1
         self._fs.tree.release(self._node)
         if self._writable:
-            self._fs.told_of(self._node)
+            self._fs.told_of(self._node, closed=True)
 
     def _live(self, mutation: str | None) -> Node:
         if not self._open:
@@ -114,9 +114,9 @@ class MemoryFileSystem(UserSide):
         self.tree = Tree(clock, reuse_inodes, capacity_bytes)
         self.before_change: Hook | None = None
         self.before_read: Hook | None = None
-        self.on_entry: Callable[[Node, bytes, bool, Node | None], None] | None = None
-        """The watch: told of (directory, name, whether it is new, the directory that it came from) after each change of
-        an entry."""
+        self.on_entry: Callable[[Node, bytes, bool, Node | None, bool], None] | None = None
+        """The watch: told of (directory, name, whether it is new, the directory that it came from, whether it was
+        closed after writing) after each change of an entry."""
         self.on_moved: Callable[[Node, bytes], None] | None = None
         """The watch: told of each directory that changed its place, after it has, and of its path before."""
         self.exchanges = True
@@ -290,14 +290,16 @@ class MemoryFileSystem(UserSide):
         if self.before_read is not None:
             self.before_read(method, paths)
 
-    def told_of(self, node: Node) -> None:
+    def told_of(self, node: Node, *, closed: bool = False) -> None:
         """A change to a node through an open file: told under its newest name; not at all when it has none."""
         if node.parent is not None:
-            self._told(node.parent, node.name)
+            self._told(node.parent, node.name, closed=closed)
 
-    def _told(self, directory: Node, name: bytes, new: bool = False, source: Node | None = None) -> None:
+    def _told(
+        self, directory: Node, name: bytes, new: bool = False, source: Node | None = None, closed: bool = False
+    ) -> None:
         if self.on_entry is not None:
-            self.on_entry(directory, name, new, source)
+            self.on_entry(directory, name, new, source, closed)
 
     def _moved(self, one: Node, one_name: bytes, other: Node, other_name: bytes, *nodes: Node) -> None:
         """The first node went from `one` to `other`, the second, if there is one, the other way."""

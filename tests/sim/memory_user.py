@@ -36,6 +36,13 @@ class UserSide:
         """An existing file, open for writing for as long as the user likes; a crash of replicad does not close it."""
         return self._open_by_user(path)
 
+    def user_write_mapped(self, path: bytes, data: bytes) -> None:
+        """A write through a mapping to a page that has been written to before: no time changes, nothing is told. Or
+        what a disk does that loses bits. `data` is as long as the file."""
+        node = self._regular(path)
+        assert len(data) == len(node.data)
+        node.data[:] = data
+
     def user_mkdir(self, path: bytes, mode: int = 0o755) -> None:
         self._make(path, DIRECTORY, mode)
 

@@ -69,13 +69,13 @@ class MemoryWatch:
         self._fs.on_entry = self._fs.on_moved = None
         _forget(self._fs.tree.root)
 
-    def _on_entry(self, directory: Node, name: bytes, new: bool, source: Node | None) -> None:
+    def _on_entry(self, directory: Node, name: bytes, new: bool, source: Node | None, closed: bool) -> None:
         if directory is self._fence:
             if new:
                 self._on_change(Marker(name))
         elif directory.watched:
             renamed = source is not None and source.watched
-            self._on_change(Dirty(directory.path(), name, directory.inode, renamed))
+            self._on_change(Dirty(directory.path(), name, directory.inode, renamed, closed))
 
     def _on_moved(self, node: Node, before: bytes) -> None:
         if not node.watched:
