@@ -7,10 +7,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from replicad.cli.client import follow
 from replicad.cli.client import request as ask_daemon
 from replicad.config.loading import Sources, find_home
 from replicad.errors import NoDaemonError
@@ -54,6 +56,20 @@ def call(options: Options, request: Request, *, timeout_s: float | None = None) 
 
 
 def call_daemon(options: Options, request: Request, *, timeout_s: float | None = None) -> dict[str, Any]:
+    route, (path, body) = route_of(request), _placed(request)
+    more = {} if timeout_s is None else {"timeout_s": timeout_s}
+    result: dict[str, Any] = ask_daemon(home_of(options), route.method, path, body if body else None, **more)
+    return result
+
+
+def stream(options: Options, request: Request) -> Iterator[dict[str, Any]]:
+    """The pieces of an answer that comes piece by piece. Raises NoDaemonError where no daemon runs."""
+    path, body = _placed(request)
+    yield from follow(home_of(options), path, route_of(request).method, body)
+
+
+def _placed(request: Request) -> tuple[str, dict[str, Any]]:
+    """The path, and what goes into the body."""
     route, body = route_of(request), as_json(request)
     path = route.path
     for field in route.fields_in_path():
@@ -61,9 +77,7 @@ def call_daemon(options: Options, request: Request, *, timeout_s: float | None =
     if route.method == "GET":
         query = urlencode({field: value for field, value in body.items() if value is not None})
         path, body = f"{path}?{query}" if query else path, {}
-    more = {} if timeout_s is None else {"timeout_s": timeout_s}
-    result: dict[str, Any] = ask_daemon(home_of(options), route.method, path, body if body else None, **more)
-    return result
+    return path, body
 
 
 def _call_home(options: Options, request: Request) -> dict[str, Any]:

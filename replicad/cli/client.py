@@ -53,17 +53,19 @@ def request(home: Path, method: str, path: str, body: object = None, *, timeout_
         response = connection.getresponse()
         content = _json(response.read())
         if response.status >= 400:
-            raise _refusal(response.status, content)
+            raise refusal(response.status, content)
         return content
 
 
-def follow(home: Path, path: str) -> Iterator[dict[str, Any]]:
+def follow(home: Path, path: str, method: str = "GET", body: object = None) -> Iterator[dict[str, Any]]:
     """The data of server-sent events, until the daemon ends."""
     with _connected(home, ANSWER_S) as connection:
-        connection.request("GET", path, headers={"Accept": "text/event-stream"})
+        payload = None if body is None else json.dumps(body)
+        headers = {"Accept": "text/event-stream", **({"Content-Type": "application/json"} if payload else {})}
+        connection.request(method, path, payload, headers)
         response = connection.getresponse()
         if response.status >= 400:
-            raise _refusal(response.status, _json(response.read()))
+            raise refusal(response.status, _json(response.read()))
         for line in response:
             if line.startswith(b"data:"):
                 yield _json(line[5:])
@@ -90,7 +92,8 @@ def _json(data: bytes) -> Any:
         raise NoDaemonError("what answers at the control socket is no daemon of replicad") from error
 
 
-def _refusal(status: int, content: Any) -> OperatorError:
+def refusal(status: int, content: Any) -> OperatorError:
+    """What the daemon refused with, as it would be raised without a daemon between."""
     text = content.get("error") if isinstance(content, dict) else None
     exit_status = content.get("exit_status") if isinstance(content, dict) else None
     return _ERRORS.get(exit_status or 1, OperatorError)(text or f"the daemon answered with HTTP status {status}")

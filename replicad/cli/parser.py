@@ -222,6 +222,18 @@ all of that is installed on each. What is changed later is not waited for."""
         "--timeout", type=_timeout, default=60.0, metavar="S", help="give up after so long; 0 looks once (default 60 s)"
     )
 
+    more = """\
+Runs beside the daemon's other work, at the lowest priority; Ctrl-C ends it. What differs in size, times, mode or
+presence is looked at now, as a scan would. Where only the content differs, nothing is changed unless it is asked for:
+it may be an edit of which nothing told, or the disk's fault. Either way nothing that is there is lost."""
+    verify = _command(commands, "verify", "verify:verify", "read this member's disk again and report differences", more)
+    verify.add_argument("name", metavar="FOLDER")
+    remedy = verify.add_mutually_exclusive_group()
+    remedy.add_argument("--take", action="store_true", help="content that differs is an edit, made now")
+    remedy.add_argument(
+        "--mend", action="store_true", help="fetch the group's content again, and preserve what is there"
+    )
+
     events = _command(commands, "events", "show:events", "show what the daemon reported last")
     events.add_argument("--follow", action="store_true", help="go on with what it reports from now on")
 

@@ -54,6 +54,8 @@ def _keep_of(view: View, state: ObjectState) -> Keep | None:
         pre_existing = state.record.original and _is_original(base)
         return Keep("another object has its name", pre_existing, _writer(view, found.lead))
     if not contains(now, base) and not same_bytes(state.record.kind, now, base):
+        if contains(base, now):  # only core.distrust makes such a base
+            return Keep("what was read here is not what was there, though its times are the same", winner=now.replica)
         why = "deleted elsewhere meanwhile" if now.gone is not None else "edited elsewhere meanwhile"
         return Keep(why, winner=now.replica)
     return None

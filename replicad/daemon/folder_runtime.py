@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.daemon.holding import Holding
+from replicad.daemon.verification import Told, Verification
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
 from replicad.engine.folder import FolderReplica
@@ -33,6 +34,7 @@ from replicad.engine.readers import Readers
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import ContentShelf, FolderContent
 from replicad.engine.settings import FolderSettings
+from replicad.engine.verifying import Remedy
 from replicad.errors import FileTrouble, OperatorError
 from replicad.files.fs import FILE, FileSystem
 from replicad.files.hashing import BeingWritten, hash_file
@@ -106,6 +108,7 @@ class FolderRuntime:
             f"folder {place.name}", self._make, self._carry_out, clock_ms=shared.clock_ms
         )
         self._gathered = Gathered(lambda: self.driver.pull(self._gathered.take))
+        self._verification: Verification | None = None
         self._holding = Holding(self._who_holds, lambda path, who: self.driver.post(FileHeld(path, who)))
 
     @property
@@ -125,6 +128,8 @@ class FolderRuntime:
     async def stop(self) -> bool:
         """False where the folder's thread did not end in time."""
         self._shared.shelf.remove(self.place.folder)
+        if self._verification is not None:
+            await self._verification.stop()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -147,6 +152,27 @@ class FolderRuntime:
         now_ms = self._shared.clock_ms()
         seen = await self.driver.call(lambda replica: look(replica, others, now_ms))
         return await self._loop.run_in_executor(self._shared.threads, self._count, seen)
+
+    async def verify(self, remedy: Remedy) -> AsyncGenerator[Told, None]:
+        """Read all of it again (engine.verify); what is told ends with a `Verified`. To be closed by who asks.
+
+        Raises OperatorError, and what the folder raises.
+        """
+        opened, name = self._opened, self.place.name
+        if opened is None or not self.open:
+            raise OperatorError(f"the folder {name} is not open here: see `replicad status`")
+        if self._verification is not None:
+            raise OperatorError(f"the folder {name} is being verified already")
+        self._verification = Verification(self.driver, opened.readers, opened.fs, self._report_verified)
+        try:
+            async for told in self._verification.run(remedy):
+                yield told
+        finally:
+            await self._verification.stop()
+            self._verification = None
+
+    def _report_verified(self, report: Report) -> None:
+        self._shared.report(self.place.name, report)
 
     def _count(self, seen: Look) -> FolderStatus:
         opened = self._opened

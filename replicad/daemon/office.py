@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +16,16 @@ from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.clock import wall_ms
 from replicad.daemon.member import MemberAtWork
 from replicad.daemon.preserved import Around, preserved
+from replicad.daemon.verification import verification_json
 from replicad.daemon.waiting import wait
+from replicad.engine.verifying import Remedy
 from replicad.errors import OperatorError, TimeOutError
 from replicad.net.addresses import Address
 from replicad.net.identity import Identity
 from replicad.ops.home import Group
 from replicad.ops.keeper import Keeper
 from replicad.ops.office import remove_catalog
-from replicad.ops.requests import OfPreserved, Wait
+from replicad.ops.requests import OfPreserved, Verify, Wait
 from replicad.ops.status import MemberRow, Snapshot, status_json
 
 STARTING = "the daemon is starting: try again"
@@ -123,6 +126,18 @@ class DaemonOffice:
             member.book.name_of,
         )
         return await preserved(request, around)
+
+    async def verify(self, request: Verify) -> AsyncGenerator[dict[str, Any], None]:
+        member = await self._running()
+        runtime = member.folders.running().get(request.name)
+        if runtime is None:
+            if request.name not in member.folders.names():
+                raise OperatorError(f"the folder {request.name} is not kept here")
+            raise OperatorError(f"the folder {request.name} does not run: see `replicad status`")
+        async with aclosing(runtime.verify(Remedy(request.remedy))) as told:
+            yield {"progress": {"entries": 0, "bytes": 0, "entries_total": None, "bytes_total": None}}
+            async for one in told:
+                yield verification_json(one)
 
     # -- ops.api.Health
 

@@ -42,6 +42,7 @@ from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
 from replicad.engine.folder_root import prepare_root, root_fault
 from replicad.engine.joining import Claim
+from replicad.engine.looking import Looking
 from replicad.engine.phases import (
     AUTO_RECOVERY,
     IN_ERROR,
@@ -59,6 +60,7 @@ from replicad.engine.preserved import Preserved
 from replicad.engine.recovery import recover
 from replicad.engine.scan import Scanner
 from replicad.engine.settings import FolderSettings
+from replicad.engine.verifying import Verifying
 from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import FileSystem
@@ -143,6 +145,7 @@ class FolderReplica:
             brought=lambda path: self.disk.hint_paths([path]),
         )
         self.fences: Fences | None = None
+        self.verifying: Verifying | None = None
 
     # -- what the driver calls
 
@@ -161,6 +164,14 @@ class FolderReplica:
                 out.append(Report(0, f"{recovered.strays} files found in staging after a crash were preserved"))
         self.fences = Fences(
             self._own, self.catalog, self.disk, self.fs, new_id=lambda: self._around.new_bytes(WAIT_BYTES)
+        )
+        self.verifying = Verifying(
+            self.catalog,
+            self.fs,
+            self.disk,
+            Looking(self._own, self.catalog, self.disk, self.fs, lambda: self._around.new_bytes(WAIT_BYTES)),
+            self._commit_local,
+            lambda cn: bool(self.exchange.peers_with(cn)),
         )
         self.catalog.commit(None, [SetMeta(RUNNING_META, b"1")], now_ms=now_ms)
         if not self._fault:
@@ -219,6 +230,8 @@ class FolderReplica:
         due.append(self.preserved.next_due_ms(now_ms, disk=not self._fault))
         if self._reports:
             return now_ms
+        if self.verifying is not None:
+            due.append(self.verifying.next_due_ms())
         if self._fault:
             due.append(self._root_checked_ms + ROOT_CHECK_MS)
         if self._may_scan():
@@ -268,6 +281,8 @@ class FolderReplica:
         out = self.disk.take(change)
         if isinstance(change, Marker):
             out += self.fences.marker_seen(change.name, now_ms)
+            if self.verifying is not None:
+                self.verifying.marker_seen(change.name)
         if isinstance(change, Overflow):
             out += self.fences.overflowed(now_ms)
         return out

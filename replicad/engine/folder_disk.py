@@ -136,6 +136,10 @@ class LocalSide:
         for path in paths:
             self.scanner.hint_path(path, since=self._through.next())
 
+    def read_again(self, path: bytes) -> None:
+        """Though the file looks as it did."""
+        self.scanner.hint_path(path, since=self._through.next(), reread=Reread.YES)
+
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         self._through.changed()
         self.scanner.hashed(directory, name, outcome)

@@ -123,10 +123,10 @@ class Scanner:
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
             self._state.add_hint(directory, name, Hint(inode, since, own, reread))
 
-    def hint_path(self, path: bytes, *, since: int = 0) -> None:
-        """As `hint`, for a path at which the applier met something."""
+    def hint_path(self, path: bytes, *, since: int = 0, reread: Reread = Reread.NO) -> None:
+        """As `hint`, for a path at which the applier met something, or that is to be read."""
         if path:
-            self.hint(*split(path), since=since, own=True)
+            self.hint(*split(path), since=since, own=True, reread=reread)
 
     def ask_watch(self) -> int:
         """The watch is being asked whether it has told everything; the turn, for `resolve` once it has."""

@@ -48,6 +48,10 @@ class OpenFile(Protocol):
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of `data`, whatever the system's partial writes."""
 
+    def drop_cached(self) -> None:
+        """What the system holds of it in memory need not be kept: the next read asks the disk, where that is possible
+        (not for what is not written to the disk yet, or mapped)."""
+
     def truncate(self, size: int) -> None: ...
     def set_meta(self, mode: int, mtime_ns: int) -> None: ...
     def sync(self) -> None:

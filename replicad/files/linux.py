@@ -1,4 +1,5 @@
-"""System calls of Linux that Python's `os` lacks: openat2, statx, renameat2, fchmodat2, utimensat, syncfs, an ioctl.
+"""System calls of Linux that Python's `os` lacks: openat2, statx, renameat2, fchmodat2, utimensat, syncfs, ioprio_set,
+an ioctl.
 
 The only module with platform code for the tree (the watch has its own in `watch`). Every function takes a directory
 handle and a name below it, never an absolute path. `ctypes.CDLL` releases the interpreter's lock during a call, so a
@@ -15,6 +16,7 @@ import os
 import platform
 import stat as stat_module
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +32,13 @@ O_READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENAT2 = 437
 _FCHMODAT2 = 452
 _NUMBERS = {
-    "x86_64": {"renameat2": 316, "statx": 332},
-    "i686": {"renameat2": 353, "statx": 383},
-    "armv7l": {"renameat2": 382, "statx": 397},
-    "ppc64le": {"renameat2": 357, "statx": 383},
-    "s390x": {"renameat2": 347, "statx": 379},
+    "x86_64": {"renameat2": 316, "statx": 332, "ioprio_set": 251},
+    "i686": {"renameat2": 353, "statx": 383, "ioprio_set": 289},
+    "armv7l": {"renameat2": 382, "statx": 397, "ioprio_set": 314},
+    "ppc64le": {"renameat2": 357, "statx": 383, "ioprio_set": 273},
+    "s390x": {"renameat2": 347, "statx": 379, "ioprio_set": 282},
 }
-_NUMBERS_GENERIC = {"renameat2": 276, "statx": 291}
+_NUMBERS_GENERIC = {"renameat2": 276, "statx": 291, "ioprio_set": 30}
 """Calls that came before Linux 5.1 have a number per architecture; later ones (437, 452) the same on every one."""
 
 _RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
@@ -45,6 +47,10 @@ _AT_EMPTY_PATH = 0x1000
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UTIME_OMIT = (1 << 30) - 2
+
+_IOPRIO_WHO_PROCESS = 1
+_IOPRIO_IDLE = 3 << 13
+_NICE_MAX = 19
 
 _STATX_MNT_ID = 0x1000
 _STATX_MNT_ID_UNIQUE = 0x4000  # since 6.8; asked for first because the short ids are used again after an unmount
@@ -103,6 +109,7 @@ _openat2 = _by_number(_OPENAT2, _Int, _Path, ctypes.POINTER(_OpenHow), ctypes.c_
 _fchmodat2 = _by_number(_FCHMODAT2, _Int, _Path, _UInt, _Int)
 _statx = _by_name_or_number("statx", _Int, _Path, _Int, _UInt, _StatxBuffer)
 _renameat2 = _by_name_or_number("renameat2", _Int, _Path, _Int, _Path, _UInt)
+_ioprio_set = _by_name_or_number("ioprio_set", _Int, _Int, _Int)
 _utimensat = _by_name("utimensat", _Int, _Path, ctypes.POINTER(_Timespec), _Int)
 _syncfs = _by_name("syncfs", _Int)
 
@@ -223,6 +230,17 @@ def change_mtime(directory: int, name: bytes, mtime_ns: int) -> None:
     times[1].seconds, times[1].nanoseconds = divmod(mtime_ns, 1_000_000_000)
     if _utimensat(directory, name, times, _AT_SYMLINK_NOFOLLOW) < 0:
         raise _error(name)
+
+
+def lower_priority() -> None:
+    """The calling thread takes the processor and the disk only when nobody else wants them, as far as the system lets
+    it: what it does is slower than it could be, or else others are a little slower."""
+    thread = threading.get_native_id()
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, _NICE_MAX)
+    except OSError:
+        pass  # refused by a container's filter
+    _ioprio_set(_IOPRIO_WHO_PROCESS, thread, _IOPRIO_IDLE)  # -1 where it is refused: as above
 
 
 def sync_filesystem(handle: int) -> None:

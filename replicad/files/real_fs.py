@@ -58,6 +58,9 @@ class RealOpenFile:
             rest = rest[written:]
             offset += written
 
+    def drop_cached(self) -> None:
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
 

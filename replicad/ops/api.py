@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from replicad.ops.events import EventRing, OperatorEvent
 from replicad.ops.home import socket_path
 from replicad.ops.office import Office
 from replicad.ops.openapi import description
-from replicad.ops.operations import OPERATIONS
+from replicad.ops.operations import OPERATIONS, STREAMED
 from replicad.ops.requests import ROUTES, Request, Route
 from replicad.ops.text import path_json, rfc3339
 
@@ -145,6 +146,8 @@ class OperatorApi:
     def _operation(self, route: Route) -> Handler:
         async def serve(request: web.Request) -> web.StreamResponse:
             asked = await _read(request, route)
+            if route.streams:
+                return await self._stream(request, STREAMED[route.request](self._office, asked))
             operation = OPERATIONS[route.request]
             if not route.changes:
                 return _json(await operation(self._office, asked))
@@ -152,6 +155,24 @@ class OperatorApi:
                 return _json(await operation(self._office, asked))
 
         return serve
+
+    async def _stream(self, request: web.Request, pieces: AsyncGenerator[dict[str, Any], None]) -> web.StreamResponse:
+        """Until the operation or whoever asked for it ends. An error before the first piece is an answer like others,
+        one after it the last piece."""
+        async with aclosing(pieces):
+            first = await anext(pieces)
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+            await response.prepare(request)
+            try:
+                await response.write(_event(first))
+                async for piece in pieces:
+                    await response.write(_event(piece))
+            except ConnectionError:
+                pass  # who asked has gone
+            except ReplicadError as error:
+                status = error.exit_status if isinstance(error, OperatorError) else 1
+                await response.write(_event({"error": str(error), "exit_status": status}))
+        return response
 
     # -- what is not an operation
 
@@ -269,6 +290,10 @@ def _number(text: str) -> int:
 def _sse(event: OperatorEvent) -> bytes:
     data = json.dumps(event_json(event), ensure_ascii=False)
     return f"id: {event.number}\ndata: {data}\n\n".encode()
+
+
+def _event(piece: dict[str, Any]) -> bytes:
+    return b"data: " + _dumps(piece).encode() + b"\n\n"
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -7,7 +7,7 @@ An operation is written once (`ops.operations`) and stands on this protocol; the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from replicad.net.addresses import Address, dialable, parse_address, reachable_a
 from replicad.net.identity import Identity, load_or_create
 from replicad.ops.home import Group, read_group
 from replicad.ops.keeper import Keeper
-from replicad.ops.requests import OfPreserved, Wait
+from replicad.ops.requests import OfPreserved, Verify, Wait
 
 T = TypeVar("T")
 
@@ -63,6 +63,9 @@ class Office(Protocol):
 
     async def preserved(self, request: OfPreserved) -> dict[str, Any]:
         """The commands `preserved ...`."""
+
+    def verify(self, request: Verify) -> AsyncGenerator[dict[str, Any], None]:
+        """The command `verify`: what is sent piece by piece; to be closed."""
 
 
 class OfflineOffice:
@@ -129,6 +132,9 @@ class OfflineOffice:
         raise NoDaemonError("no daemon answers: start it with `replicad run`")
 
     async def preserved(self, request: OfPreserved) -> dict[str, Any]:
+        raise NoDaemonError("no daemon answers: start it with `replicad run`")
+
+    def verify(self, request: Verify) -> AsyncGenerator[dict[str, Any], None]:
         raise NoDaemonError("no daemon answers: start it with `replicad run`")
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -233,6 +233,13 @@ async def preserved(office: Office, request: r.OfPreserved) -> Result:
     return await office.preserved(request)
 
 
+def verify(office: Office, request: r.Verify) -> AsyncGenerator[Result, None]:
+    return office.verify(request)
+
+
+Streamed = Callable[[Office, Any], AsyncGenerator[Result, None]]
+STREAMED: dict[type[r.Request], Streamed] = {r.Verify: verify}
+"""Operations whose answer comes piece by piece."""
 Operation = Callable[[Office, Any], Awaitable[Result]]
 OPERATIONS: dict[type[r.Request], Operation] = {
     r.Init: init,

@@ -98,6 +98,14 @@ class FolderRemove(Request, frozen=True):
     timeout_s: Seconds = DRAIN_TIMEOUT_S
 
 
+class Verify(Request, frozen=True):
+    """`remedy`: what is done where content differs though times are the same: nothing (`report`), what is on the disk
+    becomes an edit (`take`), or what the group has is fetched again and what is there is preserved (`mend`)."""
+
+    name: str
+    remedy: Literal["report", "take", "mend"] = "report"
+
+
 class Wait(Request, frozen=True):
     """`folder` None: all that are kept here. `members` counts this one; None: all of the folder's."""
 
@@ -138,7 +146,8 @@ OfPreserved = PreservedList | PreservedRestore | PreservedDelete | PreservedEmpt
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`daemon`: it needs a running daemon. `asks`: it changes nothing, whatever its method."""
+    """`daemon`: it needs a running daemon. `asks`: it changes nothing, whatever its method. `streams`: the answer comes
+    piece by piece, as server-sent events."""
 
     method: str
     path: str
@@ -146,6 +155,7 @@ class Route:
     summary: str
     daemon: bool = False
     asks: bool = False
+    streams: bool = False
 
     @property
     def changes(self) -> bool:
@@ -168,6 +178,15 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/folders/{name}/join", FolderJoin, "Keep an existing folder of the group here."),
     Route("POST", "/v1/folders/{name}/settings", FolderSet, "Change how this member keeps a folder."),
     Route("POST", "/v1/folders/{name}/leave", FolderLeave, "Stop keeping a folder here."),
+    Route(
+        "POST",
+        "/v1/folders/{name}/verify",
+        Verify,
+        "Read this member's disk again; closing the connection ends it. Server-sent events: progress, difference…, "
+        "and result or error at the end.",
+        daemon=True,
+        streams=True,
+    ),
     Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
     Route("GET", "/v1/preserved", PreservedList, "What is preserved, on all members in reach.", daemon=True),

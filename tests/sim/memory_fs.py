@@ -67,6 +67,9 @@ class MemoryOpenFile:
         if torn is not None:
             raise torn.cause
 
+    def drop_cached(self) -> None:
+        """Nothing is held twice."""
+
     def truncate(self, size: int) -> None:
         node = self._live("truncate")
         self._fs.tree.resize(node, size)
