@@ -123,7 +123,7 @@ class Driver(Generic[R]):
         self.name = name
         self._make = make
         self._carry = carry
-        self.clock_ms = clock_ms
+        self._clock_ms = clock_ms
         self._loop = asyncio.get_running_loop()
         self._inbox: Inbox[_Item] = Inbox(self._loop)
         self._links: dict[MemberId, PeerLink] = {}
@@ -225,7 +225,7 @@ class Driver(Generic[R]):
         """As `call`; `function` is given the time, and the effects it returns are carried out."""
 
         def change(replica: R) -> Result:
-            result, effects = function(replica, self.clock_ms())
+            result, effects = function(replica, self._clock_ms())
             self._hand_over(effects)
             return result
 
@@ -258,11 +258,11 @@ class Driver(Generic[R]):
         try:
             replica = self._make()
             try:
-                self._hand_over(replica.start(self.clock_ms()))
+                self._hand_over(replica.start(self._clock_ms()))
                 self._on_loop(self._set_ready)
                 self._run(replica)
             finally:
-                replica.close(self.clock_ms())
+                replica.close(self._clock_ms())
         except BaseException as error:  # noqa: BLE001  (rule 5)
             self.failure = error
         finally:
@@ -288,7 +288,7 @@ class Driver(Generic[R]):
         due_ms = replica.next_due_ms()
         if due_ms is None:
             return WAKE_MAX_S
-        return min(WAKE_MAX_S, max(0.0, (due_ms - self.clock_ms()) / 1000))
+        return min(WAKE_MAX_S, max(0.0, (due_ms - self._clock_ms()) / 1000))
 
     def _handle(self, replica: R, item: _Item) -> None:
         match item:
@@ -298,24 +298,24 @@ class Driver(Generic[R]):
                 self._conditions.append(item)
             case _Pull(events):
                 for event in events():
-                    self._hand_over(replica.handle(event, self.clock_ms()))
+                    self._hand_over(replica.handle(event, self._clock_ms()))
             case _Up(link):
                 self._links[link.member_id] = link
-                self._hand_over(replica.handle(LinkUp(link.member_id), self.clock_ms()))
+                self._hand_over(replica.handle(LinkUp(link.member_id), self._clock_ms()))
             case _Down(link):
                 if self._links.get(link.member_id) is link:
                     del self._links[link.member_id]
-                    self._hand_over(replica.handle(LinkDown(link.member_id), self.clock_ms()))
+                    self._hand_over(replica.handle(LinkDown(link.member_id), self._clock_ms()))
             case _From(link, event):
                 if self._links.get(link.member_id) is link:
                     self._take(replica, link, event)
             case _:
-                self._hand_over(replica.handle(item, self.clock_ms()))
+                self._hand_over(replica.handle(item, self._clock_ms()))
 
     def _take(self, replica: R, link: PeerLink, event: Received) -> None:
         """A peer's fault ends its link, and nothing else (I10)."""
         try:
-            effects = replica.handle(event, self.clock_ms())
+            effects = replica.handle(event, self._clock_ms())
         except PeerError as error:
             reason = str(error)
             self._on_loop(lambda: link.close(reason))

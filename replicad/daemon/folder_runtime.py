@@ -163,7 +163,9 @@ class FolderRuntime:
             raise OperatorError(f"the folder {name} is not open here: see `replicad status`")
         if self._verification is not None:
             raise OperatorError(f"the folder {name} is being verified already")
-        self._verification = Verification(self.driver, opened.readers, opened.fs, self._report_verified)
+        self._verification = Verification(
+            self.driver, opened.readers, opened.fs, self._report_verified, self._shared.clock_ms
+        )
         try:
             async for told in self._verification.run(remedy):
                 yield told

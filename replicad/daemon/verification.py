@@ -62,9 +62,15 @@ class Verification:
     """`run` once, `stop` from anywhere; on the event loop."""
 
     def __init__(
-        self, driver: Driver[FolderReplica], readers: Readers, fs: RealFileSystem, report: Callable[[Report], None]
+        self,
+        driver: Driver[FolderReplica],
+        readers: Readers,
+        fs: RealFileSystem,
+        report: Callable[[Report], None],
+        clock_ms: Callable[[], int],
     ) -> None:
         self._driver = driver
+        self._clock_ms = clock_ms
         self._readers = readers
         self._fs = fs
         self._report = report
@@ -120,7 +126,7 @@ class Verification:
 
     async def _judge(self, suspects: list[Suspect], remedy: Remedy) -> list[Difference]:
         """Once the folder has looked at all that has been told up to now."""
-        clock_ms = self._driver.clock_ms
+        clock_ms = self._clock_ms
         try:
             await self._driver.call(lambda replica: _part(replica).begin(clock_ms()))
             async with asyncio.timeout(THROUGH_S):
