@@ -7,7 +7,8 @@ disk shows what was just written, and that is the base from here on.
 
 *Time.* A change that was seen as it happened is stamped by the clock. What a scan finds of changes that nobody watched
 is stamped by the time the file tells, where that lies after the predecessor and not after now: Monday's offline edit,
-found on Wednesday, does not beat Tuesday's.
+found on Wednesday, does not beat Tuesday's. A content whose mtime cannot be that (`cp -p` of an old file over a new
+one, a file renamed over another) is stamped by its ctime, under the same condition: then it was put there.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ class Author:
         self._touched: dict[Uid, None] = {}
         self._slots: dict[Slot, None] = {}
 
-    def time(self, told_ns: int, *last: Register | None) -> int:
-        """The logical time of a change whose file tells `told_ns` (0: nothing), after each version in `last`."""
-        told_ms = told_ns // NS_PER_MS
+    def time(self, told_ns: int, *last: Register | None, else_ns: int = 0) -> int:
+        """The logical time of a change whose file tells `told_ns` (0: nothing), or if that cannot be, `else_ns`; after
+        each version in `last`."""
         floor = next_time(0, *last)
-        return told_ms if not self.watched and floor <= told_ms <= self._now_ms else next_time(self._now_ms, *last)
+        for told_ms in (told_ns // NS_PER_MS, else_ns // NS_PER_MS):
+            if not self.watched and floor <= told_ms <= self._now_ms:
+                return told_ms
+        return next_time(self._now_ms, *last)
 
     def place(
         self, time_ms: int, vector: Vector, parent: Uid, name: bytes, prior: tuple[Uid, bytes] | None = None

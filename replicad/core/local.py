@@ -257,7 +257,8 @@ class Originator:
         self._pins.own_name(first, node.parent)
         first = self._author.state(first.record.uid)
         told_ns = change.seen.ctime_ns if same_bytes(kind, look, base) else change.seen.mtime_ns
-        content = self._author.content(self._author.time(told_ns, base), vector_after(base), look)
+        time_ms = self._author.time(told_ns, base, else_ns=change.seen.ctime_ns)
+        content = self._author.content(time_ms, vector_after(base), look)
         self._author.write(first, content=content)
         for state in states[1:]:
             self._write_gone(state.record.uid)

@@ -27,7 +27,7 @@ from replicad.core.draft import Draft
 from replicad.core.effects import Report
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
-from replicad.engine.scan_state import Hint, Reread, ScanState, Why
+from replicad.engine.scan_state import Hint, Reread, ScanState
 from replicad.engine.scan_step import Looked, Step
 from replicad.files.changes import Watch
 from replicad.files.fs import FileSystem
@@ -143,8 +143,8 @@ class Scanner:
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         """The answer to a `HashFile`."""
-        for place, since in self._reader.take_hash(join(directory, name), outcome):
-            self._state.add(place, Why(by_scan=False, since=since))
+        for place, why in self._reader.take_hash(join(directory, name), outcome):
+            self._state.add(place, why)
 
     def held(self, path: bytes, holders: str) -> Report | None:
         """The answer to a `WhoHolds`; what operators are to be told."""

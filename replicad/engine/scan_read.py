@@ -23,6 +23,7 @@ from replicad.core.effects import Effect, HashFile, Report, WhoHolds
 from replicad.core.records import SYMLINK
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Place
+from replicad.engine.scan_state import Why
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import BeingWritten, Hashed, hash_file
@@ -112,12 +113,12 @@ class Reader:
     def __init__(self, fs: FileSystem, large_bytes: int) -> None:
         self._fs = fs
         self._large_bytes = large_bytes
-        self._hashing: dict[bytes, dict[Place, int]] = {}
+        self._hashing: dict[bytes, dict[Place, Why]] = {}
         """By the path that was told to those who hash: the places that wait for it. A directory may be renamed
         meanwhile, of which nobody is told for what is in it; a place stays the same."""
         self._hashed: dict[Place, tuple[bytes, HashOutcome]] = {}
         """Answers, until the place is looked at, with the path at which the file was read."""
-        self._to_hash: dict[Place, int] = {}
+        self._to_hash: dict[Place, Why] = {}
         self._busy: dict[Place, _Busy] = {}
         self._fresh: dict[Place, _Fresh] = {}
         """Large files that are read once their times can be trusted."""
@@ -137,11 +138,11 @@ class Reader:
         busy = (one.since for one in self._busy.values() if one.tries < BUSY_REPORTED_AT)
         fresh = (one.since for one in self._fresh.values())
         waiting = (*self._hashing.values(), self._to_hash)
-        return min([*busy, *fresh, *(since for one in waiting for since in one.values())], default=None)
+        return min([*busy, *fresh, *(why.since for one in waiting for why in one.values())], default=None)
 
-    def take_hash(self, path: bytes, outcome: HashOutcome) -> list[tuple[Place, int]]:
-        """The answer to a `HashFile`; the places that must be looked at now, each with its generation: those that wait
-        for it, and those that waited for room. None where nobody had asked."""
+    def take_hash(self, path: bytes, outcome: HashOutcome) -> list[tuple[Place, Why]]:
+        """The answer to a `HashFile`; the places that must be looked at now, each for the reason for which it was to be
+        read: those that wait for it, and those that waited for room. None where nobody had asked."""
         waiting = self._hashing.pop(path, {})
         for place in waiting:
             if len(self._hashed) >= HASHING_MAX:
@@ -188,12 +189,13 @@ class Reader:
         self._hashed.pop(place, None)
 
     def read(
-        self, place: Place, path: bytes, stat: Stat, now_ns: int, since: int, effects: list[Effect]
+        self, place: Place, path: bytes, stat: Stat, now_ns: int, why: Why, effects: list[Effect]
     ) -> Read | NotNow:
-        """What is there now, which looked like `stat`. `since`: the generation of what asks for it."""
+        """What is there now, which looked like `stat`. `why` it is looked at."""
         now_ms = now_ns // NS_PER_MS
-        fresh = self._fresh.pop(place, _Fresh(since, now_ms))
-        since = min(since, fresh.since)
+        fresh = self._fresh.pop(place, _Fresh(why.since, now_ms))
+        since = min(why.since, fresh.since)
+        why = Why(why.by_scan, since=since, reread=why.reread)
         busy = self._busy.get(place)
         if busy is not None and place not in self._hashed and busy.may_read_ms(stat, now_ms) > now_ms:
             busy.looked_ms = now_ms
@@ -205,7 +207,7 @@ class Reader:
                 self.forget(place)
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
             if stat.size > self._large_bytes:
-                return self._read_large(place, path, stat, now_ms, trusted_ms, _Fresh(since, fresh.from_ms), effects)
+                return self._read_large(place, path, stat, now_ms, trusted_ms, fresh.from_ms, why, effects)
             outcome = hash_file(self._fs, path, stat, twice=trusted_ms is not None)
             return self._judge(place, path, outcome, now_ms, trusted_ms, since, effects)
         except FileNotFoundError:
@@ -223,10 +225,11 @@ class Reader:
         stat: Stat,
         now_ms: int,
         trusted_ms: int | None,
-        fresh: _Fresh,
+        from_ms: int,
+        why: Why,
         effects: list[Effect],
     ) -> Read | NotNow:
-        since = fresh.since
+        since = why.since
         read_at, outcome = self._hashed.pop(place, (path, None))
         if isinstance(outcome, Hashed) and _same(outcome.stat, stat):
             return self._judge(place, path, outcome, now_ms, None, since, effects)
@@ -237,17 +240,17 @@ class Reader:
                 return self._judge(place, path, BeingWritten(path), now_ms, None, since, effects)
         waiting = self._hashing.get(path)
         if waiting is not None:
-            waiting[place] = min(waiting.get(place, since), since)
+            waiting[place] = why.and_also(waiting.get(place, why))
             return NotNow()
         if trusted_ms is not None:
-            if place in self._busy or now_ms - fresh.from_ms >= BUSY_FIRST_MS:
+            if place in self._busy or now_ms - from_ms >= BUSY_FIRST_MS:
                 return self._judge(place, path, BeingWritten(path), now_ms, None, since, effects)
-            self._fresh[place] = fresh
+            self._fresh[place] = _Fresh(since, from_ms)
             return NotNow(trusted_ms)
         if len(self._hashing) >= HASHING_MAX:
-            self._to_hash[place] = min(self._to_hash.get(place, since), since)
+            self._to_hash[place] = why.and_also(self._to_hash.get(place, why))
             return NotNow()
-        self._hashing[path] = {place: since}
+        self._hashing[path] = {place: why}
         effects.append(HashFile(*split(path)))
         return NotNow()
 

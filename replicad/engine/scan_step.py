@@ -274,7 +274,7 @@ class Step:
             self.take([Edited(node.id, stat, found.digest, found.value, found.trusted_ms is not None)], why)
 
     def _read(self, place: Place, path: bytes, stat: Stat, why: Why, moves: Moves) -> Read | None:
-        found = self._reader.read(place, path, stat, self._now_ns, why.since, self.looked.effects)
+        found = self._reader.read(place, path, stat, self._now_ns, why, self.looked.effects)
         if isinstance(found, Read):
             self._read_bytes += stat.size
             if found.trusted_ms is not None:
