@@ -92,7 +92,7 @@ class Resolver:
         """What is left when no name is free for anything, and all was looked at since something was entered last."""
         if self._move_over(found, claims) or self._replace(found) or self._remove(found):
             self._progress()
-        elif not self._state.places:
+        else:
             self._postpone()
 
     def _outdated(self) -> bool:
@@ -389,6 +389,10 @@ class Resolver:
             else:
                 yield child.id
 
+    def _waits_for_its_directory(self, place: Place) -> bool:
+        above = (self._draft.node(node) for node in self._above(place[0]))
+        return any((node.parent, node.name) in self._state.open for node in above if node is not None)
+
     def _above(self, node: NodeId) -> Iterator[NodeId]:
         at: Node | None = self._draft.node(node)
         while at is not None and at.id != ROOT_NODE:
@@ -396,8 +400,11 @@ class Resolver:
             at = self._draft.node(at.parent)
 
     def _postpone(self) -> None:
-        """Nothing can be decided: a directory on the way cannot be seen. It is blocked; these are looked at later."""
+        """Nothing can be decided: a directory on the way cannot be seen. It is blocked; these are looked at later. But
+        for what is looked at again already, or is in a directory that is open itself and will be decided."""
         for place, why in self._ripe():
+            if place in self._state.places or self._waits_for_its_directory(place):
+                continue
             self._state.close(place)
             self._state.delay(place, self._step.now_ms + TROUBLED_RETRY_MS, why, owed=False)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from replicad.core.draft import Draft
+from replicad.engine.scan_step import Step
 from replicad.files.changes import Change, Dirty
 from tests.engine import scan_world
 from tests.engine.scan_world import World
@@ -617,6 +618,41 @@ def test_what_moved_on_before_the_decision_is_the_same_object() -> None:
         world.take_in(change)
     world.run()
     assert world.uid(b"h") == first
+    world.assert_shown()
+
+
+def test_what_was_written_into_a_directory_waits_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is not decided, as what stood at its old name is moved on while all is looked at again; what is in
+    it is not put off for that."""
+    world = with_tree()
+    world.fs.user_rename(b"g", b"f")
+    world.fs.user_rename(b"d", b"g")
+    world.write(b"g/new", b"in the directory")
+    while not world.scanner.idle:
+        world.step()
+    world.write(b"y", b"what is open was looked at before this was entered")
+    while not world.scanner.idle:
+        world.step()
+    turn = world.scanner.ask_watch()
+    late: list[Change] = []
+    look_again = Step.run_to_the_end
+
+    def move_on(step: Step) -> None:
+        look_again(step)
+        if not late:
+            world.deliver = late.append
+            world.fs.user_rename(b"f", b"z")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "run_to_the_end", move_on)
+        draft = Draft(world.view)
+        world.scanner.resolve(draft, world.now_ns, turn)
+    assert late, "nothing was looked at again"
+    assert not draft.states, "a part of it was decided"
+    world.deliver = world.take_in
+    for change in late:
+        world.take_in(change)
+    world.run()
     world.assert_shown()
 
 
