@@ -133,6 +133,11 @@ class Fetching:
     def wanted(self, uid: Uid) -> Want | None:
         return self._wants.get(uid)
 
+    def awaited(self, uid: Uid) -> bool:
+        """Whether its content is wanted, and not whole in staging yet."""
+        held = self._wants.get(uid)
+        return held is not None and not held.whole
+
     def staged(self, uid: Uid, digest: bytes) -> bool:
         """Whether the content is whole and verified in staging."""
         held = self._wants.get(uid)

@@ -16,6 +16,7 @@ with it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 from replicad.catalog.changes import AddIntents, Change, ClearIntents
@@ -45,7 +46,7 @@ from replicad.engine.preparing import (
 from replicad.engine.renames import OWNER_MAY_FILL, close_again, spare_of
 from replicad.engine.resume import WITNESS, resume
 from replicad.errors import FileTrouble
-from replicad.files.fs import FileSystem
+from replicad.files.fs import FileSystem, Stat
 
 __all__ = ["BATCH_STEPS_MAX", "Applied", "Applier", "staged_name"]
 
@@ -76,6 +77,9 @@ class Applier:
     def __init__(self, catalog: Catalog, fs: FileSystem) -> None:
         self._catalog = catalog
         self._fs = fs
+        root = fs.stat(b"")
+        assert root is not None, "an open root has a stat"
+        self._mount = root.mount
         self.holding = True
         """There may be intents of acts whose outcome is not entered yet; `finish_held` finds out."""
 
@@ -161,7 +165,7 @@ class Applier:
         """Only if the disk is as the catalog believes."""
         step = intent.step
         if step.kind in WITH_PARENT and not self._parent_holds(step.parent, batch):
-            return Surprise((intent.target,))
+            return self._met(intent.target, batch)
         for node_id in (step.node, step.occupant):
             if node_id is None:
                 continue
@@ -171,8 +175,8 @@ class Applier:
                 # Nobody works there, but who had it open may have written to it: that is found where it goes.
                 if stat is None:
                     return NotDone(staged_gone=True)
-            elif not acts.matches(node, stat):
-                return Surprise((path,))
+            elif not acts.matches(node, stat) or self._is_foreign(stat):
+                return self._met(path, batch)
         batch.acted = True
         return acts.act(self._fs, intent, *_subject(batch.view, step))
 
@@ -186,8 +190,23 @@ class Applier:
             return True
         if parent not in batch.parents:
             stat = self._fs.stat(node_path(batch.view, parent))
-            batch.parents[parent] = acts.matches(node_of(batch.view, parent), stat)
+            batch.parents[parent] = acts.matches(node_of(batch.view, parent), stat) and not self._is_foreign(stat)
         return batch.parents[parent]
+
+    def _is_foreign(self, stat: Stat | None) -> bool:
+        """On another mount than the folder, though it be of the very same directory: not ours to change (I6)."""
+        return stat is not None and stat.mount != self._mount
+
+    def _met(self, path: bytes, batch: _Batch) -> Surprise:
+        """Not what the catalog believes of this path. Raises FileTrouble where a mount covers it: that may last."""
+        above, stat = path, self._fs.stat(path)
+        while stat is None and above:
+            above = above.rpartition(b"/")[0]
+            stat = self._fs.stat(above)
+        if self._is_foreign(stat):
+            batch.applied.dirty.append(path)
+            raise acts.trouble(path, OSError(errno.EXDEV, ""))
+        return Surprise((path,))
 
     def _resume(self, intent: Intent, batch: _Batch) -> Outcome:
         """Find out what was done."""

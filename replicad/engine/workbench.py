@@ -176,12 +176,13 @@ class Workbench:
             self._sweep(now_ms)
 
     def _sweep(self, now_ms: int) -> None:
-        """The next objects in the order of pending. What is being fetched or remembered is not planned again."""
+        """The next objects in the order of pending. What is being fetched or remembered is not planned again; what is
+        whole in staging is, as it may have come when there was no room to make it ready."""
         if self._at_end and self._again and now_ms >= self._next_sweep_ms:
             self._cursor, self._at_end, self._again, self._in_vain = (0, b""), False, False, 0
         while self._catalog.pending_objects and (rows := self._catalog.pending_after(*self._cursor, PLANS_A_ROUND)):
             self._cursor, self._at_end = rows[-1], False
-            found = [uid for _, uid in rows if uid not in self._waiting and self._fetching.wanted(uid) is None]
+            found = [uid for _, uid in rows if uid not in self._waiting and not self._fetching.awaited(uid)]
             if found:
                 self._ready.update(dict.fromkeys(found))
                 return

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--files N] [--mib N] [--keep DIR]`: prints a table.
+"""`python -m tests.bench [--files N] [--entries N] [--mib N] [--keep DIR]`: prints a table.
 
 Each row is measured until an independent comparer has seen equal trees on disk. What takes part: the two daemons, with
 TLS, fsync and verification on, everything at its default. CPU is that of both daemons together.
@@ -25,6 +25,7 @@ FILE_BYTES_MAX = 16 * 1024
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--files", type=int, default=10_000, help="small files of 1 to 16 KiB (default 10,000)")
+    parser.add_argument("--entries", type=int, default=20_000, help="empty files in one directory (default 20,000)")
     parser.add_argument("--mib", type=int, default=1024, help="size of the big file (default 1,024 MiB)")
     parser.add_argument("--keep", type=Path, help="work here, and leave everything there")
     wanted = parser.parse_args()
@@ -32,7 +33,7 @@ def main() -> None:
         base = wanted.keep or Path(temporary)
         base.mkdir(parents=True, exist_ok=True)
         with Pair(base) as pair:
-            Bench(pair, random.Random(1)).run(wanted.files, wanted.mib)
+            Bench(pair, random.Random(1)).run(wanted.files, wanted.entries, wanted.mib)
 
 
 class Bench:
@@ -42,10 +43,11 @@ class Bench:
         self.alpha, self.beta = pair.alpha.folder, pair.beta.folder
         print(f"{'work':<44}{'seconds':>10}{'rate':>18}{'CPU s':>8}")
 
-    def run(self, files: int, mib: int) -> None:
+    def run(self, files: int, entries: int, mib: int) -> None:
         self.small_files(files)
         self.measure(f"rename the directory of {files} files", lambda: os.rename(self.alpha / "s", self.alpha / "t"))
         self.measure(f"delete {files} files", lambda: clear(self.alpha), rate=(files, "files/s"))
+        self.one_directory(entries)
         self.latency()
         self.big_file(mib)
         for node in (self.pair.alpha, self.pair.beta):
@@ -62,6 +64,19 @@ class Bench:
         self.measure(
             f"{files} files of 1 to 16 KiB", lambda: os.rename(root, self.alpha / "s"), rate=(files, "files/s")
         )
+
+    def one_directory(self, entries: int) -> None:
+        root = self.alpha.parent / "entries"
+        root.mkdir()
+        for number in range(entries):
+            (root / f"{number:06}").touch()
+        rate = (entries, "files/s")
+        self.measure(f"{entries} empty files in one directory", lambda: os.rename(root, self.alpha / "e"), rate=rate)
+        self.measure("one of them changed", lambda: (self.alpha / "e/000000").write_bytes(b"x"))
+        self.measure(
+            f"rename the directory of {entries} entries", lambda: os.rename(self.alpha / "e", self.alpha / "r")
+        )
+        self.measure(f"delete {entries} entries", lambda: clear(self.alpha), rate=rate)
 
     def big_file(self, mib: int) -> None:
         source = self.alpha.parent / "big.source"

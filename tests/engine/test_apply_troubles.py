@@ -38,6 +38,31 @@ def test_i10_a_name_that_a_fifo_has_is_told_as_the_reason(make: Make) -> None:
     assert rig.disk() == rig.wanted()
 
 
+def test_i6_nothing_is_made_in_a_mount_though_it_be_of_the_very_directory_that_it_covers() -> None:
+    """`mount --bind d d`: by inode and time of birth it is the same directory, and not by its mount."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    directory = author.directory(b"d")
+    rig.take([directory])
+    rig.settle()
+    rig.fs.user_mount(b"d")
+    under = rig.fs.tree.directory(b"").entries[b"d"]
+    assert under.covered_by is not None
+    for same in ("inode", "birth_ns", "mode", "mtime_ns", "ctime_ns"):
+        setattr(under.covered_by, same, getattr(under, same))
+    rig.take([author.directory(b"sub", directory.uid)])
+    for _ in range(10):
+        rig.work()
+    assert list(rig.disk()) == [b"d"]
+    (reason,) = [reason for _, reason in rig.workbench.waiting()]
+    assert reason == "it is on another filesystem or mount than the folder"
+    rig.fs.user_unmount(b"d")
+    for _ in range(100):
+        rig.work()
+    assert rig.disk() == rig.wanted()
+    assert list(rig.disk()) == [b"d", b"d/sub"]
+
+
 # -- a directory of ours that was exchanged into the tree for a moment, and got something in it there
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from replicad.core.records import Record
+from replicad.engine import workbench
 from tests.engine.rig import Author, Rig
 
 PATIENCE_S = 60
@@ -133,3 +134,20 @@ def test_what_goes_waits_for_the_end_of_the_series_that_brings_what_comes(change
     rig.workbench.release()
     rig.settle()
     assert rig.disk() == rig.wanted()
+
+
+def test_i10_a_content_that_arrives_while_there_is_no_room_to_plan_it_is_installed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """100,000 files in one go: while so many objects are ready to be planned that no more are remembered, contents come
+    in. Those are whole, are asked for no more, and only the sweep finds them again."""
+    monkeypatch.setattr(workbench, "WINDOW_MAX", 20)
+    rig = Rig()
+    author = Author(rig.bodies)
+    rig.take([author.file(b"a%02d" % number, b"a%d" % number) for number in range(20)])
+    rig.step()  # all of them are to be fetched
+    rig.take([author.file(b"b%02d" % number, b"b%d" % number) for number in range(20)])
+    for _ in range(100):
+        rig.work()
+    assert rig.disk() == rig.wanted()
+    assert not rig.catalog.pending(1)

@@ -1,0 +1,227 @@
+"""Disks and mounts as root makes them: a mount inside a folder (I6, S29), and a reboot that changes device numbers."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from replicad.core.diff import OTHER_MOUNT
+from tests.system.folder_tools import all_the_same, at_rest, head_of, put, wait
+from tests.system.harness import Server, Servers, until
+from tests.tree_compare import assert_same_trees, read_tree
+
+pytestmark = pytest.mark.lab
+
+OTHER_MOUNT_TROUBLE = "it is on another filesystem or mount than the folder"
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(tmp_path / "members")
+    try:
+        yield made
+    finally:
+        made.close()
+        print(made.logs())
+
+
+@pytest.fixture
+def mounts() -> Iterator[ExitStack]:
+    """What is mounted is unmounted, and what is attached is detached, in the end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def mount(mounts: ExitStack, place: Path, *how: str) -> None:
+    run("mount", *how, str(place))
+    mounts.callback(subprocess.run, ["umount", "-l", str(place)], capture_output=True, check=False)
+
+
+def unmount(place: Path) -> None:
+    run("umount", str(place))
+
+
+def reasons(member: Server) -> dict[str, str]:
+    return {row["path"]: row["reason"] for row in member.folder_status()["blocked"]}
+
+
+@pytest.mark.parametrize(("kind", "when"), [("tmpfs", "running"), ("bind", "stopped"), ("itself", "running")])
+def test_i6_what_a_mount_covers_is_neither_deleted_nor_changed_and_goes_on_when_it_is_unmounted(
+    servers: Servers, mounts: ExitStack, tmp_path: Path, kind: str, when: str
+) -> None:
+    """S29. `itself`: a bind mount of the very directory, in which everything is as it was."""
+    one, two = members = servers.group(2)
+    media = one.folder() / "media"
+    for name in ("under", "edited", "goes", "d/x"):
+        put(media / name, name.encode())
+    put(one.folder() / "beside", b"beside")
+    all_the_same(servers, members)
+    covered = read_tree(media)
+
+    if when == "stopped":
+        one.stop()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    how = {"tmpfs": ("-t", "tmpfs", "none"), "bind": ("--bind", str(elsewhere)), "itself": ("--bind", str(media))}
+    mount(mounts, media, *how[kind])
+    (media / "film").write_bytes(b"on the other filesystem")
+    if when == "stopped":
+        one.start()
+    on_mount = read_tree(media)
+
+    # The other member goes on in that directory.
+    put(two.folder() / "media/edited", b"edited elsewhere", mtime_ns=10**18)
+    put(two.folder() / "media/new", b"new elsewhere")
+    put(two.folder() / "media/d/y", b"new below")
+    (two.folder() / "media/made").mkdir()
+    (two.folder() / "media/goes").unlink()
+    put(two.folder() / "after", b"goes on")
+    until("the rest goes on", lambda: (one.folder() / "after").exists())
+    until("it is said", lambda: reasons(one).get("media") == OTHER_MOUNT)
+    one.stop()  # another full scan
+    one.start()
+    put(one.folder() / "once more", b"goes on")
+    until("the rest goes on", lambda: (two.folder() / "once more").exists())
+    assert reasons(one)["media"] == OTHER_MOUNT
+    shown = until("each is said", lambda: rows if len(rows := reasons(one)) >= 5 else None)
+    assert shown.pop("media") == OTHER_MOUNT
+    assert set(shown.values()) == {OTHER_MOUNT_TROUBLE}, shown
+    assert read_tree(media) == on_mount, "nothing was done on the other filesystem"
+    assert sorted(path.name for path in (two.folder() / "media").iterdir()) == ["d", "edited", "made", "new", "under"]
+
+    unmount(media)
+    if kind != "itself":
+        assert read_tree(media) == covered, "nothing was done beneath the mount"
+    until("it is taken up again by itself", lambda: (media / "new").exists() and not reasons(one), 60)
+    all_the_same(servers, members)
+    assert (media / "edited").read_bytes() == b"edited elsewhere"
+    assert not (media / "goes").exists()
+    assert (two.folder() / "media/film").exists() == (kind == "itself")
+    at_rest(members)
+
+
+def test_a_name_that_a_mount_has_here_waits_and_what_is_deleted_elsewhere_is_deleted_once_it_is_uncovered(
+    servers: Servers, mounts: ExitStack
+) -> None:
+    one, two = members = servers.group(2)
+    put(one.folder() / "media/under", b"covered")
+    all_the_same(servers, members)
+    (one.folder() / "disk").mkdir()
+    for name in ("media", "disk"):
+        mount(mounts, one.folder() / name, "-t", "tmpfs", "none")
+        (one.folder() / name / "film").write_bytes(b"on the other filesystem")
+    (two.folder() / "media/under").unlink()
+    (two.folder() / "media").rmdir()
+    put(two.folder() / "disk/x", b"beneath the name of the other one's mount")
+    put(two.folder() / "after", b"goes on")
+    until("the rest goes on", lambda: (one.folder() / "after").exists())
+    until("both are said", lambda: reasons(one).get("media") == reasons(one).get("disk") == OTHER_MOUNT)
+    for name in ("media", "disk"):
+        assert [path.name for path in (one.folder() / name).iterdir()] == ["film"]
+    assert not (two.folder() / "media").exists(), "what was deleted comes not back"
+    for name in ("media", "disk"):
+        unmount(one.folder() / name)
+    until("both are done", lambda: (one.folder() / "disk/x").exists() and not reasons(one), 60)
+    assert not (one.folder() / "media").exists()
+    all_the_same(servers, members)
+    at_rest(members)
+
+
+class Disk:
+    """A filesystem in a file, mounted through a loop device, whose number may be another each time."""
+
+    def __init__(self, mounts: ExitStack, directory: Path, make: str) -> None:
+        self._mounts = mounts
+        self._directory = directory
+        self.place = directory / "disk"
+        self.place.mkdir(parents=True)
+        self._image = directory / "image"
+        self._new_image(self._image, 400)
+        run(make, "-q", str(self._image))
+        self._loop = ""
+        self._others = 0
+
+    def mount(self) -> None:
+        self._loop = self._attach(self._image)
+        mount(self._mounts, self.place, self._loop)
+
+    def unmount(self) -> None:
+        run("umount", str(self.place))
+        run("losetup", "-d", self._loop)
+        until("it is detached", lambda: not run("losetup", "-j", str(self._image)))
+
+    def take_number(self) -> None:
+        """Somebody else is attached under the number that this one had."""
+        self._others += 1
+        other = self._directory / f"other-{self._others}"
+        self._new_image(other, 1)
+        self._attach(other)
+
+    def _attach(self, image: Path) -> str:
+        loop = run("losetup", "--find", "--show", str(image))
+        self._mounts.callback(subprocess.run, ["losetup", "-d", loop], capture_output=True, check=False)
+        run("blockdev", "--flushbufs", loop)  # nothing is left of what was attached under this number before
+        return loop
+
+    @staticmethod
+    def _new_image(path: Path, mebibytes: int) -> None:
+        with path.open("wb") as file:
+            file.truncate(mebibytes * 2**20)
+
+
+@pytest.mark.parametrize("make", ["mkfs.ext4", "mkfs.xfs"])
+def test_a_reboot_that_changes_device_numbers_changes_nothing(
+    servers: Servers, mounts: ExitStack, tmp_path: Path, make: str
+) -> None:
+    """The disk is the one that it was, by the marker's id and inode and the filesystem's UUID; entries keep their
+    inodes, so what was moved meanwhile is a move."""
+    disk = Disk(mounts, tmp_path / "d", make)
+    disk.mount()
+    one = servers.found()
+    root = disk.place / "docs"
+    one.cli("folder", "create", "docs", str(root))
+    two = servers.join(one, "m1")
+    two.cli("folder", "join", "docs", str(two.folder()))
+    for number in range(50):
+        put(root / f"d/f{number}", b"%d" % number * 1_000)
+    wait(one, 2)
+    wait(two, 2)
+    assert_same_trees(root, two.folder())
+    device, heads = os.stat(root).st_dev, (head_of(one), head_of(two))
+
+    one.stop()
+    disk.unmount()
+    disk.take_number()
+    disk.mount()
+    assert os.stat(root).st_dev != device
+    (root / "d").rename(root / "moved")
+    one.start()
+    wait(one, 2)
+    assert_same_trees(root, two.folder())
+    assert (head_of(one), head_of(two)) == (heads[0] + 1, heads[1] + 1), "a rename is one record"
+    at_rest([one, two])
+
+    # Another disk in its place, empty: nothing is deleted anywhere.
+    one.stop()
+    disk.unmount()
+    before = read_tree(two.folder())
+    (disk.place / "docs").mkdir()
+    one.start()
+    until("it is said", lambda: one.folder_status()["state"] == 5)
+    assert read_tree(two.folder()) == before
+    one.stop()
+    (disk.place / "docs").rmdir()
+    disk.mount()
+    one.start()
+    wait(one, 2)
+    assert_same_trees(root, two.folder())
+    at_rest([one, two])
