@@ -5,10 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
+from replicad.core.effects import Effect
+from replicad.engine.disposal import store_path
+from replicad.engine.folder import FolderReplica
 from replicad.engine.phases import Role
+from replicad.errors import OperatorError
+from replicad.files.fs import FILE
 from replicad.files.paths import join
 from tests.sim.clockwork import START_MS
 from tests.sim.group import Group
@@ -25,6 +31,8 @@ GAPS_MS = (0, 0, 1, 3, 10, 50, 200, 1_000, 3_000)
 """Between two acts of a burst; between bursts it is some seconds."""
 SIBLINGS = 0.3
 """Of so many histories the folder begins with losers beside winners, and the policy is changed now and then."""
+RESTORED = 0.1
+"""After a burst somebody brings back a preserved file, in those histories."""
 POLICY_CHANGED = 0.03
 """After a burst."""
 HOUR_WATCHED = 0.1
@@ -170,6 +178,8 @@ class Story:
         ]
         if self.siblings and self.policy.random() < POLICY_CHANGED:
             self._change_policy()
+        if self.siblings and self.policy.random() < RESTORED:
+            self._restore()
         for chance, mishap in mishaps:
             if self.rng.random() < chance:
                 mishap()
@@ -245,6 +255,29 @@ class Story:
     def _change_policy(self) -> None:
         self.counts["policy changed"] += 1
         self.group.set_siblings(not self.group.settings.siblings, lambda: self.policy.choice((0, 50, 5_000, 60_000)))
+
+    def _restore(self) -> None:
+        """An operator brings back what a member has preserved, or where it was killed on the way, tries to."""
+        member = self.policy.choice(self.members)
+        rows = list(member.catalog.preserved(100)) if member.up else []
+        files = [row for row in rows if row.kind == FILE]
+        if not files:
+            return
+        row = self.policy.choice(files)
+        with suppress(OSError), member.fs.open_read(store_path(row.store, row.stored_name)) as file:
+            self.group.ledger.affirms(file.read_at(0, row.size))  # it may come back: somebody wants it to
+
+        def restore(replica: FolderReplica, now_ms: int) -> list[Effect]:
+            try:
+                path = replica.preserved.restore(row.preserved_id, b"", now_ms)
+                self.counts["brought back"] += 1
+                self.group.clock.note("brought back", member.name, path)
+            except OperatorError as error:
+                self.counts["not brought back"] += 1
+                self.group.clock.note("not brought back", member.name, str(error))
+            return []
+
+        member.act(restore)
 
     def _reset(self) -> None:
         pair = self.rng.choice(self.group.network.pairs)
