@@ -50,6 +50,11 @@ _PRESENT_CHILDREN = prepared(
     at_most(_UIDS.where(OBJECT.c.parent == bindparam("parent_"), _PRESENT)), "parent_", "limit_"
 )
 _CUT_INTO = prepared(_UIDS.where(OBJECT.c.cut_parent == bindparam("parent_")), "parent_")
+_CUT_NAMED = prepared(
+    _UIDS.where(OBJECT.c.cut_parent == bindparam("parent_"), OBJECT.c.cut_name == bindparam("name_")),
+    "parent_",
+    "name_",
+)
 # A partial index is used only where the statement says the index's own condition.
 _CUTS = prepared(_UIDS.where(OBJECT.c.cut_parent.is_not(None)))
 _GROUP = prepared(_UIDS.where(OBJECT.c.group_uid == bindparam("group_")), "group_")
@@ -276,6 +281,9 @@ class Lookups:
 
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         return self._uids(_CUT_INTO, parent)
+
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return self._uids(_CUT_NAMED, parent, name)
 
     def cuts(self) -> Sequence[Uid]:
         return self._uids(_CUTS)

@@ -166,6 +166,9 @@ class Remembering(Ledger):
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         return super().cut_into(parent) if self.cuts() else ()  # there are hardly ever any
 
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return super().cut_named(parent, name) if self.cuts() else ()
+
     def group_members(self, group: Uid) -> Sequence[Uid]:
         return self._kept(self._answers.group_members, group, lambda key: tuple(Lookups.group_members(self, key)))
 

@@ -98,8 +98,8 @@ Index("object_pending", OBJECT.c.pending_commit, OBJECT.c.uid, sqlite_where=text
 # The objects of an entry of the disk; those hidden beneath it.
 Index("object_node", OBJECT.c.node, sqlite_where=text("node IS NOT NULL"))
 Index("object_beneath", OBJECT.c.beneath, sqlite_where=text("beneath IS NOT NULL"))
-# All that are cut, and those cut into a directory; all of one group.
-Index("object_cut", OBJECT.c.cut_parent, OBJECT.c.uid, sqlite_where=text("cut_parent IS NOT NULL"))
+# All that are cut, and those cut into a directory, by name: siblings may be many. All of one group.
+Index("object_cut", OBJECT.c.cut_parent, OBJECT.c.cut_name, OBJECT.c.uid, sqlite_where=text("cut_parent IS NOT NULL"))
 Index("object_group", OBJECT.c.group_uid, sqlite_where=text("group_uid IS NOT NULL"))
 
 NODE = Table(

@@ -149,6 +149,10 @@ class Draft:
         found = self.view.cut_into(parent) if self._cuts_before else ()  # there are hardly ever any
         return self._where(found, self._indexes.cut_into.at(parent))
 
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        found = self.view.cut_named(parent, name) if self._cuts_before else ()
+        return self._where(found, self._indexes.cut_named.at((parent, name)))
+
     @cached_property
     def _cuts_before(self) -> Sequence[Uid]:
         """A view does not change while a draft is laid over it."""

@@ -47,6 +47,7 @@ class ObjectIndexes:
         "beneath",
         "children",
         "cut_into",
+        "cut_named",
         "cuts",
         "groups",
         "named",
@@ -64,6 +65,7 @@ class ObjectIndexes:
         """Those children that are present."""
         self.cuts: Buckets[bool, Uid] = Buckets()
         self.cut_into: Buckets[Uid, Uid] = Buckets()
+        self.cut_named: Buckets[tuple[Uid, bytes], Uid] = Buckets()
         self.groups: Buckets[Uid, Uid] = Buckets()
         self.nodes: Buckets[NodeId, Uid] = Buckets()
         self.beneath: Buckets[NodeId, Uid] = Buckets()
@@ -77,6 +79,7 @@ class ObjectIndexes:
         self.present_named.move(uid, old.present_named, new.present_named)
         self.cuts.move(uid, old.cut, new.cut)
         self.cut_into.move(uid, old.cut_into, new.cut_into)
+        self.cut_named.move(uid, old.cut_named, new.cut_named)
         self.groups.move(uid, old.group, new.group)
         self.nodes.move(uid, old.node, new.node)
         self.beneath.move(uid, old.beneath, new.beneath)
@@ -90,6 +93,7 @@ class _Keys:
         "beneath",
         "cut",
         "cut_into",
+        "cut_named",
         "group",
         "named",
         "node",
@@ -109,6 +113,7 @@ class _Keys:
         self.present = self.parent if present else None
         self.cut = True if cut is not None else None
         self.cut_into = cut[0] if cut is not None else None
+        self.cut_named = cut
         self.group = state.group if state is not None else None
         self.node = state.node if state is not None else None
         self.beneath = state.beneath if state is not None else None

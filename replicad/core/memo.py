@@ -107,6 +107,9 @@ class Memo:
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         return self.view.cut_into(parent) if self._all_cuts else ()  # there are hardly ever any
 
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return self.view.cut_named(parent, name) if self._all_cuts else ()
+
     def group_members(self, group: Uid) -> Sequence[Uid]:
         return _remembered(self._group_members, group, self.view.group_members)
 

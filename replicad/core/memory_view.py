@@ -86,6 +86,9 @@ class MemoryView:
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         return sorted(self._indexes.cut_into.at(parent))
 
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        return sorted(self._indexes.cut_named.at((parent, name)))
+
     def group_members(self, group: Uid) -> Sequence[Uid]:
         return sorted(self._indexes.groups.at(group))
 

@@ -63,7 +63,8 @@ def slot_of(view: View, uid: Uid) -> Slot | None:
 def present_at(view: View, parent: Uid, name: bytes) -> list[ObjectState]:
     """The present objects whose effective place is (parent, name)."""
     found = [state for state in view.objects(view.present_named(parent, name)) if state.cut is None]
-    found.extend(state for state in _cut_into(view, parent) if state.cut == (parent, name))
+    uids = view.cut_named(parent, name)
+    found.extend(state for state in (view.objects(uids) if uids else ()) if state.present)
     return found
 
 

@@ -148,6 +148,9 @@ class View(Protocol):
     def cut_into(self, parent: Uid) -> Sequence[Uid]:
         """Objects whose `cut` puts them under `parent`."""
 
+    def cut_named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
+        """Those of `cut_into` that have this name there."""
+
     def group_members(self, group: Uid) -> Sequence[Uid]:
         """Objects whose `group` is this one; empty for a directory that is alone."""
 

@@ -84,7 +84,7 @@ def prepared_statements() -> list[tuple[str, str]]:
 
 READ_WHOLE = ("._ALL_", "._REPLICAS", "ALL_META", "._CONTESTED")
 """Small tables, read whole on purpose; and the objects, when the folder's policy changes."""
-MAY_SORT = ("._GROUP", "._AT_NODE", "._BENEATH", "._NAMED", "._CUTS", "._CHILDREN", "._PRESENT_NAMED")
+MAY_SORT = ("._GROUP", "._AT_NODE", "._BENEATH", "._NAMED", "._CUTS", "._CUT_INTO", "._CHILDREN", "._PRESENT_NAMED")
 """Few rows, or all of one directory: sorted by UID after the index has found them."""
 
 

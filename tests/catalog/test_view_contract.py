@@ -29,6 +29,7 @@ def lookups(view: View, uids: list[Uid]) -> dict[str, object]:
         "present_children": [list(view.present_children(parent)) for parent in parents],
         "first_present_children": [list(view.present_children(parent, 2)) for parent in parents],
         "cuts": list(view.cuts()),
+        "cut_named": [list(view.cut_named(parent, name)) for parent in parents for name in NAMES],
         "cut_into": [list(view.cut_into(parent)) for parent in parents],
         "group_members": [list(view.group_members(uid)) for uid in uids],
         "pending": list(view.pending(1_000)),

@@ -87,8 +87,12 @@ class Walk:
     def at(self, field: str, value: object) -> list[Uid]:
         return [state.record.uid for state in self.states if getattr(state, field) == value]
 
-    def cut(self, parent: Uid | None = None) -> list[Uid]:
-        return [s.record.uid for s in self.states if s.cut is not None and parent in (None, s.cut[0])]
+    def cut(self, parent: Uid | None = None, name: bytes | None = None) -> list[Uid]:
+        return [
+            s.record.uid
+            for s in self.states
+            if s.cut is not None and parent in (None, s.cut[0]) and name in (None, s.cut[1])
+        ]
 
     def children(self, parent: Uid, name: bytes | None = None, *, present: bool = False) -> list[Uid]:
         return [
@@ -111,6 +115,8 @@ def check(view: View, walk: Walk) -> None:
             assert list(view.named(parent, name)) == walk.children(parent, name)
             assert list(view.present_named(parent, name)) == walk.children(parent, name, present=True)
         assert list(view.cut_into(parent)) == walk.cut(parent)
+        for name in NAMES:
+            assert list(view.cut_named(parent, name)) == walk.cut(parent, name)
     assert list(view.cuts()) == walk.cut()
     for one in UIDS:
         assert list(view.group_members(one)) == walk.at("group", one)
