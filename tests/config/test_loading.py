@@ -207,6 +207,15 @@ def test_how_a_folder_is_kept_is_declared_with_it(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_preserved_and_the_groups_policy_are_declared_with_a_folder(tmp_path: Path) -> None:
+    text = '[[folder]]\nname = "docs"\npath = "/a"\npreserved_quota = "1GiB"\npreserved_min_age = "7d"\n'
+    (docs,) = loaded(tmp_path, text + 'conflicts = "sibling"\n').folders
+    assert docs.settings == FolderSettings(preserved_quota_bytes=2**30, preserved_min_age_ms=7 * 86_400_000)
+    assert docs.conflicts == "sibling"
+    (docs,) = loaded(tmp_path, text).folders
+    assert docs.conflicts is None, "nothing is declared of it"
+
+
 def test_a_damaged_list_of_folders_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folders.toml").write_text("[[folder]]\nname = 3\n")
     with pytest.raises(OperatorError, match=r"folders\.toml cannot be used"):

@@ -244,6 +244,35 @@ def test_the_removed_members_last_changes_are_taken_from_another_that_passed_the
     assert alpha.catalog.known == beta.catalog.known
 
 
+def test_the_policy_of_a_folder_is_an_entry_of_its_own_that_no_declaration_of_the_folder_overwrites() -> None:
+    net = Net("alpha", "beta")
+    for node in net.nodes.values():
+        node.declare()
+    net.connect("alpha", "beta")
+    net.run()
+    alpha, beta = net["alpha"], net["beta"]
+    folder, effects = alpha.hierarchy.create_folder("docs", net.now_ms)
+    alpha.do(effects)
+    assert alpha.hierarchy.reading().conflicts(folder) == "preserve"
+    alpha.do(alpha.hierarchy.set_conflicts("docs", "sibling", net.now_ms))
+    net.cut("alpha", "beta")
+    beta.do(beta.hierarchy.declare_folder("docs", net.now_ms + 10_000)[1])
+    net.connect("alpha", "beta")
+    net.run()
+    assert [one.hierarchy.reading().conflicts(folder) for one in (alpha, beta)] == ["sibling", "sibling"]
+    beta.do(beta.hierarchy.declare_conflicts("docs", "preserve", net.now_ms + 20_000))
+    net.run()
+    assert alpha.hierarchy.reading().conflicts(folder) == "preserve"
+    alpha.do(alpha.hierarchy.set_conflicts("docs", "sibling", net.now_ms + 30_000))
+    net.run()
+    assert beta.hierarchy.declare_conflicts("docs", "preserve", net.now_ms + 40_000) == [], "declared before"
+    assert beta.hierarchy.reading().conflicts(folder) == "sibling"
+    alpha.do(alpha.hierarchy.remove_folder("docs", net.now_ms + 50_000))
+    net.run()
+    again, effects = beta.hierarchy.create_folder("docs", net.now_ms + 60_000)
+    assert (again, beta.hierarchy.reading().conflicts(folder)) == (folder, "preserve"), "gone with the folder"
+
+
 def test_a_folder_can_be_created_joined_left_and_removed() -> None:
     net = Net("alpha", "beta")
     for node in net.nodes.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from tests.system.folder_tools import MTIME_NS, all_the_same, names_in, put, stay, wait
+from tests.system.folder_tools import MTIME_NS, all_the_same, names_in, put, stay
 from tests.system.harness import Server, Servers, until
 
 HOUR_NS = 3_600 * 10**9
@@ -38,6 +38,35 @@ def sibling_of(folder: Path, stem: str) -> Path:
     found = list(folder.glob(f"{stem}.conflict-*"))
     assert len(found) == 1, found
     return found[0]
+
+
+def pre_existing_is_brought_back_and_emptied_by_the_operator_alone(alpha: Server, beta: Server) -> None:
+    put(beta.folder("other") / "mine", b"kept before")
+    put(beta.folder("other") / "twice", b"kept, too")
+    alpha.cli("folder", "create", "other", str(alpha.folder("other")))
+    until("beta knows it", lambda: "other" in beta.cli("folder", "list"))
+    beta.cli("folder", "join", "other", str(beta.folder("other")))
+    until("its files are in PreExisting", lambda: len(listed(alpha, "--folder", "other")["preserved"]) == 2)
+
+    def read() -> list[dict[str, Any]]:
+        return [row for row in listed(alpha, "--folder", "other")["preserved"] if row["digest"]]
+
+    until("their contents have been read", lambda: len(read()) == 2)
+    first, second = sorted(read(), key=lambda row: str(row["path"]))
+    assert (first["store"], first["members"], first["written_by"]) == ("PreExisting", ["m1"], None)
+    assert first["digest"] == blake3(b"kept before").hexdigest()
+    assert "other: " in beta.cli("preserved", "list")
+    beta.cli("folder", "set", "other", "preserved_quota=0", "preserved_min_age=0")
+    beta.cli("wait", "--folder", "other", "--members", "2")
+    assert beta.folder_status("other")["preserved"]["files"] == 2, "no quota empties it"
+    beta.cli("preserved", "restore", first["id"].removeprefix("other:"), "--folder", "other", "--to", "new/place")
+    until("alpha has it", lambda: (alpha.folder("other") / "new/place").exists())
+    assert (alpha.folder("other") / "new/place").read_bytes() == b"kept before"
+    kept = beta.run("preserved", "empty", "PreExisting", "--folder", "other", "--older-than", "1d")
+    assert kept.stdout.startswith("deleted 0 files")
+    assert beta.cli("preserved", "empty", "PreExisting", "--folder", "other").startswith("deleted 1 files")
+    assert listed(alpha, "--folder", "other")["preserved"] == []
+    assert second["path"] == "twice"
 
 
 def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winner_where_that_is_wanted(
@@ -97,14 +126,16 @@ def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winn
     assert set(row["members"]) == {"m0", "m1", "m2"}, "each had it installed, and one line names them all"
     assert len(row["ids"]) == 3
 
+    pre_existing_is_brought_back_and_emptied_by_the_operator_alone(alpha, beta)
+
     # Who is away is named; the quota takes the oldest once they are old enough; the rest the operator deletes.
     beta.stop()
-    answer = listed(alpha)
+    answer = listed(alpha, "--folder", "docs")
     assert [(one["member"], one["folder"]) for one in answer["not_answering"]] == [("m1", "docs")]
     assert "m1 is not in this list" in alpha.cli("preserved", "list")
     (own,) = (one for row in answer["preserved"] for one in row["ids"] if ":m0:" in one)
     alpha.cli("folder", "set", "docs", "preserved_quota=1")
-    wait(alpha, 2)
+    alpha.cli("wait", "--folder", "docs", "--members", "2")
     assert alpha.folder_status()["preserved"]["files"] == 1, "it is younger than 30 days"
     alpha.cli("folder", "set", "docs", "preserved_min_age=0")
     until("the quota has taken it", lambda: alpha.folder_status()["preserved"]["files"] == 0)
@@ -115,37 +146,5 @@ def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winn
 
 
 def policy(server: Server) -> str:
-    (folder,) = json.loads(server.cli("folder", "list", "--json"))["folders"]
-    return str(folder["conflicts"])
-
-
-def test_pre_existing_is_brought_back_and_emptied_by_the_operator_alone(servers: Servers) -> None:
-    alpha, beta = servers.group(2, folder="docs")
-    put(alpha.folder() / "shared", b"the group's")
-    all_the_same(servers, [alpha, beta])
-    put(beta.folder("other") / "mine", b"kept before")
-    put(beta.folder("other") / "twice", b"kept, too")
-    alpha.cli("folder", "create", "other", str(alpha.folder("other")))
-    until("beta knows it", lambda: "other" in beta.cli("folder", "list"))
-    beta.cli("folder", "join", "other", str(beta.folder("other")))
-    until("its files are in PreExisting", lambda: len(listed(alpha, "--folder", "other")["preserved"]) == 2)
-
-    def read() -> list[dict[str, Any]]:
-        return [row for row in listed(alpha, "--folder", "other")["preserved"] if row["digest"]]
-
-    until("their contents have been read", lambda: len(read()) == 2)
-    first, second = sorted(read(), key=lambda row: str(row["path"]))
-    assert (first["store"], first["members"], first["written_by"]) == ("PreExisting", ["m1"], None)
-    assert first["digest"] == blake3(b"kept before").hexdigest()
-    assert "other: " in beta.cli("preserved", "list")
-    beta.cli("folder", "set", "other", "preserved_quota=0", "preserved_min_age=0")
-    wait(beta, 2)
-    assert beta.folder_status("other")["preserved"]["files"] == 2, "no quota empties it"
-    beta.cli("preserved", "restore", first["id"].removeprefix("other:"), "--folder", "other", "--to", "new/place")
-    until("alpha has it", lambda: (alpha.folder("other") / "new/place").exists())
-    assert (alpha.folder("other") / "new/place").read_bytes() == b"kept before"
-    kept = beta.run("preserved", "empty", "PreExisting", "--folder", "other", "--older-than", "1d")
-    assert kept.stdout.startswith("deleted 0 files")
-    assert beta.cli("preserved", "empty", "PreExisting", "--folder", "other").startswith("deleted 1 files")
-    assert listed(alpha)["preserved"] == []
-    assert second["path"] == "twice"
+    folders = json.loads(server.cli("folder", "list", "--json"))["folders"]
+    return str(next(folder["conflicts"] for folder in folders if folder["name"] == "docs"))
