@@ -15,8 +15,8 @@ TICK_NS = 20_000_000
 """A new name is stamped by its ctime, in ms."""
 
 
-def listed(server: Server, *arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(server.cli("preserved", "list", "--json", *arguments))
+def listed(server: Server, folder: str = "docs") -> dict[str, Any]:
+    found: dict[str, Any] = server.ask("GET", f"/v1/preserved?folder={folder}")
     return found
 
 
@@ -30,7 +30,9 @@ def together(servers: Servers, members: list[Server], path: str, contents: dict[
         made_ns = (writer.folder() / path).stat().st_ctime_ns
         until("the clock has gone on", lambda ns=made_ns: time.time_ns() > ns + TICK_NS)  # type: ignore[misc]
     for member in members:
-        member.start()
+        member.begin()
+    for member in members:
+        member.await_start()
     all_the_same(servers, members)
 
 
@@ -44,12 +46,12 @@ def pre_existing_is_brought_back_and_emptied_by_the_operator_alone(alpha: Server
     put(beta.folder("other") / "mine", b"kept before")
     put(beta.folder("other") / "twice", b"kept, too")
     alpha.cli("folder", "create", "other", str(alpha.folder("other")))
-    until("beta knows it", lambda: "other" in beta.cli("folder", "list"))
+    until("beta knows it", lambda: "other" in {one["name"] for one in beta.ask("GET", "/v1/folders")["folders"]})
     beta.cli("folder", "join", "other", str(beta.folder("other")))
-    until("its files are in PreExisting", lambda: len(listed(alpha, "--folder", "other")["preserved"]) == 2)
+    until("its files are in PreExisting", lambda: len(listed(alpha, "other")["preserved"]) == 2)
 
     def read() -> list[dict[str, Any]]:
-        return [row for row in listed(alpha, "--folder", "other")["preserved"] if row["digest"]]
+        return [row for row in listed(alpha, "other")["preserved"] if row["digest"]]
 
     until("their contents have been read", lambda: len(read()) == 2)
     first, second = sorted(read(), key=lambda row: str(row["path"]))
@@ -65,7 +67,7 @@ def pre_existing_is_brought_back_and_emptied_by_the_operator_alone(alpha: Server
     kept = beta.run("preserved", "empty", "PreExisting", "--folder", "other", "--older-than", "1d")
     assert kept.stdout.startswith("deleted 0 files")
     assert beta.cli("preserved", "empty", "PreExisting", "--folder", "other").startswith("deleted 1 files")
-    assert listed(alpha, "--folder", "other")["preserved"] == []
+    assert listed(alpha, "other")["preserved"] == []
     assert second["path"] == "twice"
 
 
@@ -89,6 +91,7 @@ def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winn
         assert row["digest"] == blake3(b"alpha's").hexdigest()
     assert "alpha's" not in gamma.cli("preserved", "list")
     assert row["id"] in gamma.cli("preserved", "list")
+    assert json.loads(gamma.cli("preserved", "list", "--folder", "docs", "--json")) == listed(gamma)
     assert listed(gamma)["not_answering"] == []
 
     # Deleted only where it is kept; brought back by whoever asks, beside the winner.
@@ -130,7 +133,7 @@ def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winn
 
     # Who is away is named; the quota takes the oldest once they are old enough; the rest the operator deletes.
     beta.stop()
-    answer = listed(alpha, "--folder", "docs")
+    answer = listed(alpha)
     assert [(one["member"], one["folder"]) for one in answer["not_answering"]] == [("m1", "docs")]
     assert "m1 is not in this list" in alpha.cli("preserved", "list")
     (own,) = (one for row in answer["preserved"] for one in row["ids"] if ":m0:" in one)
@@ -146,5 +149,5 @@ def test_a_loser_is_listed_by_all_brought_back_by_any_and_stands_beside_the_winn
 
 
 def policy(server: Server) -> str:
-    folders = json.loads(server.cli("folder", "list", "--json"))["folders"]
+    folders = server.ask("GET", "/v1/folders")["folders"]
     return str(next(folder["conflicts"] for folder in folders if folder["name"] == "docs"))
