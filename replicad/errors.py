@@ -61,3 +61,7 @@ class FileTrouble(ReplicadError):
 
 class CatalogError(ReplicadError):
     """The catalog is in doubt: unreadable, corrupt, newer than this program. Nothing is originated on its word."""
+
+
+class CatalogDiskError(CatalogError):
+    """The disk beneath the catalog is full, read-only or failing: what is stored holds, and it may heal by itself."""

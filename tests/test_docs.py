@@ -228,8 +228,9 @@ def fields_beyond(shown: Any, real: Any, where: str = "") -> Iterator[str]:
 def a_snapshot() -> Snapshot:
     """One of everything that has fields."""
     look = Look(
-        replica=1, state=4, state_name="Normal", reason="", scanning=False, lag_s=0.02, staging_used_bytes=0,
-        staging_quota_bytes=1, missing=EMPTY, others=(), blocked=((b"path", "reason"),), blocked_count=1, now_ms=0,
+        replica=1, state=4, state_name="Normal", reason="", held=False, polled="", scanning=False, lag_s=0.02,
+        staging_used_bytes=0, staging_quota_bytes=1, missing=EMPTY, others=(), blocked=((b"path", "reason"),),
+        blocked_count=1, now_ms=0,
     )  # fmt: skip
     backlog = Backlog(1, 1, 1.0)
     status = FolderStatus(look, 1, 1, backlog, (BacklogOut(MEMBER, 1, 1, 1.0, 0),), (0, 0), (0, 0))

@@ -7,13 +7,14 @@ without them nothing is ever begun behind its back.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from replicad.errors import CatalogError
+from replicad.errors import CatalogDiskError, CatalogError
 
 CACHE_KIB = 16 * 1024
 """SQLite's page cache per connection: the inner pages of a million objects' indexes; 50 folders stay under 1 GiB."""
@@ -29,8 +30,29 @@ FILE_MODE = 0o600
 """A catalog holds invitations."""
 
 
+_DISK_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM))
+_DISK_CODES = frozenset(
+    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+)
+"""Primary codes of SQLite; the extended ones have more in their upper bytes."""
+
+
 def catalog_error(where: object, error: BaseException) -> CatalogError:
-    return CatalogError(f"the catalog {where} cannot be used: {' '.join(str(error).split())}")
+    """What the disk does to the catalog is told apart from what is wrong with it."""
+    why = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        why = error.strerror or why
+    if not _is_of_the_disk(error):
+        return CatalogError(f"the catalog {where} cannot be used: {why}")
+    return CatalogDiskError(
+        f"the catalog {where} cannot be written: {why}; see to the disk of the home, and it goes on by itself"
+    )
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_CODES
+    return isinstance(error, OSError) and error.errno in _DISK_ERRNOS
 
 
 @contextmanager

@@ -120,6 +120,7 @@ _NODE_AT = prepared(
 _NODES_IN = prepared(
     at_most(_NODE.where(NODE.c.parent == bindparam("parent_")).order_by(NODE.c.name)), "parent_", "limit_"
 )
+_NODES_AFTER = prepared(at_most(_NODE.where(NODE.c.id > bindparam("id_")).order_by(NODE.c.id)), "id_", "limit_")
 _BY_INODE = prepared(_NODE.where(NODE.c.inode == bindparam("inode_")).order_by(NODE.c.id), "inode_")
 
 _WANTED = wanted_pairs()
@@ -333,6 +334,10 @@ class Lookups:
 
     def nodes_in(self, parent: NodeId, limit: int | None = None) -> Sequence[Node]:
         return self._nodes(_NODES_IN, parent, -1 if limit is None else limit)
+
+    def nodes_after(self, node: NodeId, limit: int) -> Sequence[Node]:
+        """The next ones by number, wherever they are: a walk from 0 on meets each."""
+        return self._nodes(_NODES_AFTER, node, limit)
 
     def node_by_inode(self, inode: int) -> Sequence[Node]:
         return self._nodes(_BY_INODE, signed(inode))

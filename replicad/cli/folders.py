@@ -41,6 +41,11 @@ def change(options: Options) -> int:
     return show(options, result, f"changed the folder {options.name}")
 
 
+def move(options: Options) -> int:
+    result = call(options, r.FolderMove(options.name, os.path.abspath(options.path)))
+    return show(options, result, f"the folder {result['name']} is kept at {escaped(result['path'])}")
+
+
 def leave(options: Options) -> int:
     request = r.FolderLeave(options.name, options.now, options.timeout)
     result = call(options, request, timeout_s=options.timeout + ANSWER_AFTER_DRAIN_S)

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_membership(commands)
     _add_folders(commands)
     _add_preserved(commands)
+    _add_holds(commands)
     _add_daemon(commands)
     return parser
 
@@ -159,6 +160,13 @@ KEY=default takes a setting back."""
     change.add_argument("name", metavar="NAME")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
 
+    more = """\
+Move the directory first, with everything in it (mv; across filesystems: cp -a, then `hold approve`). Then say where it
+is: nothing is transferred again."""
+    move = _command(folder, "move", "folders:move", "say where a folder's directory is now, on this member", more)
+    move.add_argument("name", metavar="NAME")
+    move.add_argument("path", metavar="PATH")
+
     more = "First everything that only this member has goes to others. The files at its path stay as they are."
     leave = _command(folder, "leave", "folders:leave", "stop keeping a folder here", more)
     leave.add_argument("name", metavar="NAME")
@@ -190,6 +198,30 @@ PreExisting, what was in a folder's path before it was replicated, is emptied by
     empty.add_argument("store", metavar="STORE", choices=["ConflictAndDeleted", "PreExisting"], help="which one")
     empty.add_argument("--folder", metavar="NAME", required=True, help="of this folder")
     empty.add_argument("--older-than", metavar="TIME", help="only what was preserved so long ago: 90d")
+
+
+def _add_holds(commands: Commands[_Parser]) -> None:
+    hold = _group(commands, "hold", "Folders that wait for an operator's decision.")
+    _command(hold, "list", "holds:list_holds", "list the folders that are held, and what is there")
+    more = "What is missing there is deleted on every member, what differs is a change made here."
+    approve = _command(hold, "approve", "holds:approve", "take what is at the folder's path for the folder", more)
+    approve.add_argument("name", metavar="FOLDER")
+    more = """\
+What equals the group's files there is kept, the rest goes to .replicad/PreExisting; what is missing comes from others.
+"""
+    reject = _command(
+        hold, "reject", "holds:reject", "take nothing there for a change, and bring the folder back", more
+    )
+    reject.add_argument("name", metavar="FOLDER")
+
+    more = """\
+For a file whose newest version was on a member that is gone for good. The version that is on this member's disk becomes
+the newest one for the whole group; where there is none, the file is deleted. For a directory: every such file in it.
+Run it on the member that has the best version left. Whoever has another version keeps it in ConflictAndDeleted.
+Refused while a member that is not removed has told that it has the newest version."""
+    abandon = _command(commands, "abandon", "holds:abandon", "give up a version that nobody has any more", more)
+    abandon.add_argument("path", metavar="PATH", help="a file or directory in a folder that is kept here")
+    abandon.add_argument("--force", action="store_true", help="although a member has told that it has it")
 
 
 def _add_drain(parser: _Parser) -> None:

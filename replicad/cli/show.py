@@ -65,6 +65,11 @@ def status_text(shot: dict[str, Any], *, colour: bool) -> str:
     lines = [
         f"member {member['name']} of group {group['name']}, replicad {member['version']},"
         f" up {duration_text(member['uptime_s'])}, at {' '.join(member['addresses']) or 'no address'}",
+        *(
+            [_coloured(f"stopped: {escaped(member['trouble'])}", RED, "stopped", colour)]
+            if member.get("trouble")
+            else []
+        ),
         "",
         *_members(shot["members"], colour),
     ]
@@ -73,6 +78,12 @@ def status_text(shot: dict[str, Any], *, colour: bool) -> str:
     if not shot["folders"]:
         lines += ["", "no folder is kept here: use `replicad folder create` or `folder join`"]
     return "\n".join(lines)
+
+
+def _trouble(member: dict[str, Any], colour: bool) -> list[str]:
+    """Why the member does not run, though the daemon does."""
+    text = member.get("trouble")
+    return [_coloured(f"stopped: {escaped(text)}", RED, "stopped", colour)] if text else []
 
 
 def _members(members: list[dict[str, Any]], colour: bool) -> list[str]:
@@ -104,6 +115,12 @@ def _folder(folder: dict[str, Any], colour: bool) -> list[str]:
     facts = [("holds", f"{folder['objects']} objects, {size_text(folder['bytes'])}")]
     if folder["reason"]:
         facts.insert(0, ("because", escaped(folder["reason"])))
+    if folder.get("held"):
+        name = folder["name"]
+        held = f"`replicad hold list` says what is there; `hold approve {name}` or `hold reject {name}` decides"
+        facts.insert(1, ("held", held))
+    if folder.get("polled"):
+        facts.append(("polled", escaped(folder["polled"])))
     facts.append(("to come in", _backlog(folder["backlog_in"])))
     for out in folder["backlog_out"]:
         as_of = "" if not out["files"] or not out["as_of"] else f" (as of {out['as_of']})"

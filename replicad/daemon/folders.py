@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -20,14 +21,17 @@ from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
+from replicad.engine.deciding import decide
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.engine.settings import FolderSettings
-from replicad.errors import ReplicadError
+from replicad.errors import OperatorError, ReplicadError
 from replicad.ops.status import FolderRow
 
 RETRY_S = 10.0
 """Until a folder that could not be opened is tried again."""
+RETRY_SLACK_S = 0.1
+"""So that it is due when it is asked for."""
 OPEN_S = 5.0
 """For which the other folders wait for one that is being opened."""
 BUSY_S = 2.0
@@ -45,7 +49,11 @@ class _Kept:
     runtime: FolderRuntime | None = None
     reason: str = ""
     failed: bool = False
-    """By a bug of ours, or a catalog in doubt: not to be tried again."""
+    """By a bug of ours: not to be tried again."""
+    again_s: float = 0.0
+    """Not to be tried again before, by the loop's clock: whatever else changes meanwhile asks for it too."""
+    told: str = ""
+    """The failure that operators were last told of."""
     status: FolderStatus | None = None
 
 
@@ -112,6 +120,29 @@ class Folders:
                 return f"folder {name}: {reason or 'not in state 4 yet'}"
         return ""
 
+    # -- an operator's decisions
+
+    async def holds(self) -> list[dict[str, Any]]:
+        """Folders that wait for one (ops.office)."""
+        found = []
+        for name, runtime in sorted(self.running().items()):
+            hold = await runtime.driver.call(lambda replica: replica.hold)
+            if hold is not None:
+                found.append({"folder": name, "path": str(runtime.place.path), **msgspec.structs.asdict(hold)})
+        return found
+
+    async def decide(self, name: str, *, approve: bool) -> None:
+        """Raises OperatorError where nothing waits. The folder starts anew, so that nothing of before counts."""
+        async with self._turn:
+            one = self._folders.get(name)
+            if one is None or one.runtime is None:
+                raise OperatorError(f"the folder {name} does not run: see `replicad status`")
+            now_ms = self._shared.clock_ms()
+            await one.runtime.driver.call(lambda replica: decide(replica, approve=approve, now_ms=now_ms))
+            self._event(name, f"an operator has {'approved' if approve else 'rejected'} what is at the folder's path")
+            await self._stop(one)
+            await self._reconcile()
+
     # -- what is shown
 
     async def rows(self) -> list[FolderRow]:
@@ -155,14 +186,14 @@ class Folders:
         if one.runtime is not None:
             self._router.set_peers(info.folder, frozenset(info.members))
             one.runtime.set(_settings(one.kept, reading))
-        elif not one.failed:
+        elif not one.failed and asyncio.get_running_loop().time() >= one.again_s:
             await self._start(one, info)
 
     async def _start(self, one: _Kept, info: FolderInfo) -> None:
         settings = _settings(one.kept, self._reading())
         place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), settings)
         runtime = FolderRuntime(place, self._shared, self._tasks)
-        one.runtime, one.reason = runtime, ""
+        one.runtime = runtime
         runtime.start()
         opening = self._tasks.create_task(self._attend(one, runtime))
         ready = self._tasks.create_task(runtime.driver.ready())
@@ -173,6 +204,7 @@ class Folders:
         """From its start until the folder's thread ends."""
         await runtime.driver.ready()
         if runtime.driver.running and one.runtime is runtime:
+            one.reason = one.told = ""
             if not one.kept.begun:
                 await self._note_begun(one)
             info = self._reading().folders.get(runtime.place.folder)
@@ -187,15 +219,18 @@ class Folders:
         failure = runtime.driver.failure
         await runtime.stop()
         if isinstance(failure, ReplicadError | OSError):
-            self._retry_later(RETRY_S)  # a disk that is full, read-only or gone, a mistake: it may be mended
+            # A disk that is full, read-only or gone, a mistake: it may be mended.
+            one.again_s = asyncio.get_running_loop().time() + RETRY_S
+            self._retry_later(RETRY_S + RETRY_SLACK_S)
             reason = f"the disk failed: {failure}" if isinstance(failure, OSError) else str(failure)
         else:
             one.failed = True
             reason = f"a bug in replicad: {failure!r}"
         if one.failed:
             log.error("folder %s has stopped: %s", one.kept.name, reason, exc_info=failure)
-        if reason != one.reason:
-            one.reason = reason
+        one.reason = reason
+        if reason != one.told:
+            one.told = reason
             self._event(one.kept.name, f"the folder has stopped: {reason}")
 
     async def _stop(self, one: _Kept) -> None:
@@ -217,9 +252,14 @@ class Folders:
         return Role.MERGER if kept.merge else Role.JOINER
 
     async def _note_begun(self, one: _Kept) -> None:
+        """Where the home cannot be written now, the next start tries again."""
         one.kept = replace(one.kept, begun=True)
-        kept = [other if other.name != one.kept.name else one.kept for other in read_kept(self._shared.home)]
-        await asyncio.to_thread(write_kept, self._shared.home, kept)
+        try:
+            kept = [other if other.name != one.kept.name else one.kept for other in read_kept(self._shared.home)]
+            await asyncio.to_thread(write_kept, self._shared.home, kept)
+        except (OSError, OperatorError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            self._event(one.kept.name, f"cannot write into the home {self._shared.home}: {why}")
 
 
 def _settings(kept: KeptFolder, reading: Reading) -> FolderSettings:

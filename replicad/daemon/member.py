@@ -33,7 +33,7 @@ from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
 from replicad.daemon.sender import Sender
 from replicad.engine.serving import ContentShelf
-from replicad.errors import OperatorError
+from replicad.errors import CatalogDiskError, CatalogError, OperatorError, PeerError
 from replicad.net.addresses import Address, reachable_at
 from replicad.net.identity import Identity
 from replicad.net.join import JoinDesk, Joiner
@@ -113,7 +113,10 @@ class MemberAtWork:
 
     async def _run(self, tasks: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
         if not self.keeper.running:
-            raise OperatorError(f"the hierarchy's catalog cannot be used: {self.keeper.failure}")
+            failure = self.keeper.failure
+            if isinstance(failure, CatalogDiskError):
+                raise failure
+            raise OperatorError(f"the group's catalog cannot be used: {failure}")
         reading = await self.keeper.call(lambda keeper: keeper.hierarchy.reading())
         self.book = MemberBook(self.home, self._group, self.identity.member_id, reading)
         self.router = Router(self._open_session, self.book.is_removed, self._on_link, self._on_refusal)
@@ -145,7 +148,11 @@ class MemberAtWork:
 
     async def _work(self, tasks: asyncio.TaskGroup) -> None:
         """Until it is cancelled, or the hierarchy's thread ends."""
-        await self.reconcile()
+        self._changed.set()
+        try:
+            await self.reconcile()
+        except OperatorError as error:
+            self._event("", str(error))  # and it is tried again
         works = [self._reconcile_on_change, self._follow_addresses, self._follow_folders]
         works.append(Founders(self.folders.running, lambda: self.book.reading, self.keeper, wall_ms).watch)
         if self._secret is not None and self.settings.group is not None:
@@ -165,7 +172,7 @@ class MemberAtWork:
         while True:
             try:
                 await work()
-            except* OperatorError as group:
+            except* (OperatorError, CatalogError) as group:
                 self._event("", "; ".join(str(error) for error in group.exceptions))
             await asyncio.sleep(AGAIN_S)
 
@@ -353,7 +360,11 @@ class MemberAtWork:
             await self._bind_replicas()
 
     async def _open_session(self, member: MemberId) -> Session:
-        return await self.keeper.call(lambda keeper: keeper.open_session(member, wall_ms()))
+        """Without a session there is no link; the peer is not to blame, and tries again."""
+        try:
+            return await self.keeper.call(lambda keeper: keeper.open_session(member, wall_ms()))
+        except (CatalogError, DriverStoppedError) as error:
+            raise PeerError(f"no session can be opened here: {error}") from error
 
     def _on_link(self, link: Link, ended: str | None) -> None:
         name = self.book.name_of(link.member_id)

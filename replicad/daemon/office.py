@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 
 from replicad import __version__
 from replicad.config.settings import Settings
+from replicad.config.written import read_kept
 from replicad.core.effects import Effect
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.clock import wall_ms
+from replicad.daemon.driver import DriverStoppedError
 from replicad.daemon.member import MemberAtWork
 from replicad.daemon.preserved import Around, preserved
 from replicad.daemon.verification import verification_json
 from replicad.daemon.waiting import wait
+from replicad.engine.abandoning import Abandoned, abandon_path
 from replicad.engine.verifying import Remedy
 from replicad.errors import OperatorError, TimeOutError
 from replicad.net.addresses import Address
@@ -26,7 +29,7 @@ from replicad.ops.home import Group
 from replicad.ops.keeper import Keeper
 from replicad.ops.office import remove_catalog
 from replicad.ops.requests import OfPreserved, Verify, Wait
-from replicad.ops.status import MemberRow, Snapshot, status_json
+from replicad.ops.status import FolderRow, MemberRow, Snapshot, status_json
 
 STARTING = "the daemon is starting: try again"
 START_S = 30.0
@@ -45,6 +48,8 @@ class DaemonOffice:
         self._member: MemberAtWork | None = None
         self.api_addresses: Sequence[Address] = ()
         """Where the operator API listens, once it does."""
+        self.trouble = ""
+        """Why the member does not run, though it should; it is tried again."""
         self._used = asyncio.Event()
         self._began = time.monotonic()
         self.entered = asyncio.Event()
@@ -76,6 +81,11 @@ class DaemonOffice:
         self._settings = settings
         self._member = member
         self._used.set()
+
+    def pause(self, trouble: str) -> None:
+        """The member has ended, and is to be tried again."""
+        self._member, self.trouble = None, trouble
+        self._used.clear()
 
     # -- ops.office.Office
 
@@ -139,19 +149,41 @@ class DaemonOffice:
             async for one in told:
                 yield verification_json(one)
 
+    async def holds(self) -> list[dict[str, Any]]:
+        return await (await self._running()).folders.holds()
+
+    async def decide(self, name: str, *, approve: bool) -> None:
+        await (await self._running()).folders.decide(name, approve=approve)
+
+    async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:
+        member = await self._running()
+        runtime = member.folders.running().get(name)
+        if runtime is None:
+            raise OperatorError(f"the folder {name} does not run: see `replicad status`")
+        others = self._members_of(member, runtime.place.folder) - {self._identity.member_id}
+        names = {other: member.book.name_of(other) for other in others}
+        told = member.book.reading.replica_owners.items()
+        owners = {replica: owner for (folder, replica), owner in told if folder == runtime.place.folder}
+        return await runtime.driver.act(
+            lambda replica, now_ms: abandon_path(replica, path, names, owners, force=force, now_ms=now_ms)
+        )
+
     # -- ops.api.Health
 
     def not_ready(self) -> str:
         if self._group is None:
             return "this home belongs to no group yet"
         if self._member is None or not self._member.started.is_set():
-            return STARTING
+            return self.trouble or STARTING
         return self._member.folders.not_ready()
 
     async def status(self) -> dict[str, Any]:
         group = self._group
         member = self._member if self._member is not None and self._member.started.is_set() else None
-        replica = await member.keeper.call(lambda keeper: keeper.hierarchy.replica) if member is not None else None
+        try:
+            replica = await member.keeper.call(lambda keeper: keeper.hierarchy.replica) if member is not None else None
+        except DriverStoppedError:
+            member = replica = None  # it is ending
         return status_json(
             Snapshot(
                 member=self._identity.member_id,
@@ -163,11 +195,20 @@ class DaemonOffice:
                 api=[str(address) for address in self.api_addresses],
                 group=(group.group_id.hex(), group.name) if group is not None else None,
                 members=self._member_rows(member) if member is not None else [],
-                folders=await member.folders.rows() if member is not None else [],
+                folders=await member.folders.rows() if member is not None else await self._idle_rows(),
+                trouble=self.trouble if member is None else "",
             )
         )
 
     # -- inside
+
+    async def _idle_rows(self) -> list[FolderRow]:
+        """What is kept here, while no member runs."""
+        try:
+            kept = await asyncio.to_thread(read_kept, self.home)
+        except OperatorError:
+            return []  # told when the member starts
+        return [FolderRow(None, folder.name, str(folder.path), None, self.trouble) for folder in kept]
 
     def _member_rows(self, member: MemberAtWork) -> list[MemberRow]:
         rows = []
@@ -195,13 +236,15 @@ class DaemonOffice:
         """The member, once it is up; OperatorError where there is none."""
         if self._group is None:
             raise OperatorError(f"{self.home} belongs to no group yet: use `replicad init` or `replicad join`")
+        if self._member is None and self.trouble:
+            raise OperatorError(f"the member does not run: {self.trouble}")
         try:
             async with asyncio.timeout(START_S):
                 await self._used.wait()
                 assert self._member is not None
                 await self._member.started.wait()
         except TimeoutError as error:
-            raise OperatorError(STARTING) from error
+            raise OperatorError(self.trouble or STARTING) from error
         return self._member
 
     async def _wait(self, member: MemberAtWork, request: Wait) -> dict[str, Any]:

@@ -20,15 +20,18 @@ from replicad import __version__
 from replicad.config.loading import Sources, load
 from replicad.config.settings import GroupSettings, Settings
 from replicad.core.naming import group_id_from_secret
+from replicad.daemon.clock import wall_ms
 from replicad.daemon.member import MemberAtWork
 from replicad.daemon.office import DaemonOffice
-from replicad.errors import OperatorError, UsageError
+from replicad.errors import CatalogDiskError, OperatorError, ReplicadError, UsageError
 from replicad.net.identity import Identity, load_or_create
 from replicad.ops.api import OperatorApi
 from replicad.ops.events import EventRing, OperatorEvent
 from replicad.ops.home import Group, create_home, locked, read_group, write_group
 from replicad.ops.text import escaped, shown
 
+AGAIN_S = 10.0
+"""Until a member whose home's disk failed is tried again."""
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 8, 4_096
 """Of a declared group's secret: shorter ones can be guessed, longer ones are another file."""
 
@@ -86,6 +89,23 @@ async def _work(
         await office.entered.wait()
         settings = load(sources)  # init and join write settings
     assert office.group is not None
+    stopping = asyncio.current_task()
+    assert stopping is not None
+    while (trouble := await _take_part(settings, secret, identity, office, events)) is not None:
+        if stopping.cancelling():
+            return  # the disk failed while the member was being stopped
+        if str(trouble) != office.trouble:
+            events.add(wall_ms(), 0, f"the member has stopped, and is tried again every {AGAIN_S:.0f} s: {trouble}")
+        office.pause(str(trouble))
+        notify(b"READY=1\nSTATUS=stopped: its disk fails")
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _take_part(
+    settings: Settings, secret: bytes | None, identity: Identity, office: DaemonOffice, events: EventRing
+) -> CatalogDiskError | None:
+    """Until it is cancelled; or until the disk of the hierarchy's catalog fails, which may heal."""
+    assert office.group is not None
     member = MemberAtWork(settings, identity, office.group, secret, events)
     office.use(settings, member)
     running = asyncio.create_task(member.run())
@@ -96,12 +116,29 @@ async def _work(
             where = ", ".join(map(str, member.network.addresses))
             log.info("replicad %s: member %s of group %s at %s", __version__, member.name, office.group.name, where)
             notify(b"READY=1\nSTATUS=member %s" % member.name.encode())
+            office.trouble = ""
         await running
+        return None
+    except BaseExceptionGroup as group:
+        trouble = _disk_trouble(group)
+        if trouble is None:
+            raise
+        return trouble
+    except asyncio.CancelledError:
+        running.cancel()
+        await running
+        raise
     finally:
         started.cancel()
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+
+
+def _disk_trouble(group: BaseExceptionGroup[BaseException]) -> CatalogDiskError | None:
+    """What the disk did to the catalog, where nothing but that (and what came of it) ended the member."""
+    _, bugs = group.split(ReplicadError)
+    found: BaseException | None = group.subgroup(CatalogDiskError) if bugs is None else None
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, CatalogDiskError) else None
 
 
 async def _unwrapped(work: asyncio.Task[None]) -> None:
@@ -176,7 +213,7 @@ def notify(state: bytes) -> None:
         try:
             sending.sendto(state, b"\0" + address[1:] if where.startswith("@") else address)
         except OSError as error:
-            log.warning("cannot notify %s: %s", where, error.strerror)
+            log.warning("cannot notify %s: %s", where, error.strerror or error)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -14,9 +14,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -39,7 +40,7 @@ from replicad.core.plan import STAGING_PATH
 from replicad.engine.assembly import Assembly, LocalFile
 from replicad.errors import FileTrouble, PeerError, ProtocolError
 from replicad.files.fs import FileSystem
-from replicad.files.hashing import BeingWritten, hash_file
+from replicad.files.hashing import BeingWritten, chunk_name, hash_file
 from replicad.files.sparse import BLOCK_BYTES, write_sparse
 from replicad.net.content_wire import FILES_MAX, PAGES_MAX, RANGES_MAX, SmallFile
 from replicad.net.refusal import Code, Refused
@@ -167,8 +168,26 @@ class Fetcher:
                     file.truncate(len(body))
                 write_sparse(file, 0, body)
         except OSError as error:
+            self._make_room(error, path)
             return _failed(item, _disk(error))
         return FetchedItem(item.uid, item.digest, item.staged)
+
+    def _make_room(self, error: OSError, path: bytes) -> None:
+        """Where the disk is full, what came of a file goes again: it must not take the room of those that fit (I10)."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            with suppress(OSError):
+                self._fs.unlink(path)
+
+    def _check_room(self, item: WantedContent, chunks: Sequence[Chunk]) -> None:
+        """Raises FileTrouble before anything is fetched that does not fit on the disk. Holes take no room."""
+        free = self._fs.free_bytes()
+        if item.size <= free or self._fs.stat(_staged_path(item)) is not None:
+            return
+        hole = {length: chunk_name(bytes(length)) for length in {chunk.length for chunk in chunks}}
+        needed = sum(chunk.length for chunk in chunks if chunk.name != hole[chunk.length])
+        if needed > free:
+            text = f"no room on the folder's disk: the file needs {needed} bytes, and {free} are free"
+            raise FileTrouble(_staged_path(item), text)
 
     def _sync(self, results: dict[Uid, FetchedItem]) -> dict[Uid, FetchedItem]:
         """Rule 1: what was written counts when it is durable."""
@@ -190,6 +209,7 @@ class Fetcher:
         try:
             manifest = await self._get_manifest(peer, item)
             chunks = await self._in_thread(decode, manifest, item.size)
+            await self._in_thread(self._check_room, item, chunks)
             assembly = await self._in_thread(Assembly, self._fs, _staged_path(item), chunks)
             try:
                 return await self._assemble(peer, item, assembly, manifest)
@@ -200,6 +220,7 @@ class Fetcher:
         except PeerError as error:
             return _failed(item, str(error))
         except OSError as error:
+            await self._in_thread(self._make_room, error, _staged_path(item))
             return _failed(item, _disk(error))
         except FileTrouble as trouble:
             return _failed(item, trouble.reason)
@@ -330,4 +351,4 @@ def _failed(item: WantedContent, reason: str, *, gone: bool = False) -> FetchedI
 
 
 def _disk(error: OSError) -> str:
-    return f"cannot be staged: {error.strerror or error}"
+    return f"cannot be staged: {error.strerror or error}; see to the folder's disk"

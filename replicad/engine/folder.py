@@ -30,7 +30,8 @@ from replicad.core.ids import MemberId, Uid
 from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, OfPreserved, Status
 from replicad.core.plan import node_path
 from replicad.core.records import Record
-from replicad.core.tree import wanted_path
+from replicad.core.tree import Slot, wanted_path
+from replicad.core.want import settle
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.clocks import Clocks
 from replicad.engine.digesting import STORES
@@ -40,7 +41,7 @@ from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
-from replicad.engine.folder_root import prepare_root, root_fault
+from replicad.engine.holds import Hold, forget_some
 from replicad.engine.joining import Claim
 from replicad.engine.looking import Looking
 from replicad.engine.phases import (
@@ -58,6 +59,7 @@ from replicad.engine.phases import (
 from replicad.engine.policy import policy_draft
 from replicad.engine.preserved import Preserved
 from replicad.engine.recovery import recover
+from replicad.engine.root_watch import RootWatch
 from replicad.engine.scan import Scanner
 from replicad.engine.settings import FolderSettings
 from replicad.engine.verifying import Verifying
@@ -67,8 +69,6 @@ from replicad.files.fs import FileSystem
 
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
-ROOT_CHECK_MS = 2_000
-"""How often it is looked whether a root that was lost is there again: two system calls."""
 RUNNING_META = "engine.running"
 
 
@@ -94,11 +94,10 @@ class FolderReplica:
         self._around = around
         self._now_ms = now_ms
         self.phase = phase_at_start(catalog, role, now_ms)
-        self._fault = "it has not been started"
+        self.root = RootWatch(catalog, fs, around.new_bytes, now_ms)
         self._claim: Claim | None = None
         self._unclean = False
         self._asked_ms = 0
-        self._root_checked_ms = now_ms
         self._settlings = 0
         self._scanned_ms = now_ms
         self._missing_parents: set[Uid] = set()
@@ -122,7 +121,7 @@ class FolderReplica:
         scanner = Scanner(
             fs,
             self._watch,
-            lambda: not self._root_fault(),
+            self.root.holds,
             founding=lambda: self.phase is Phase.FOUNDING,
             large_bytes=around.large_bytes,
         )
@@ -153,15 +152,10 @@ class FolderReplica:
         """Finish what the last run left, then look at everything. Raises OperatorError, CatalogError, OSError."""
         self._now_ms = now_ms
         self._unclean = self.catalog.meta(RUNNING_META) is not None
-        self._fault = prepare_root(self.catalog, self.fs, self._around.new_bytes(16), now_ms)
-        out: list[Effect] = []
-        if self._fault:
-            out.append(Report(0, self._fault))
-        else:
-            recovered = recover(self.catalog, self.fs, now_ms)
-            self.disk.hint_paths(recovered.dirty)
-            if recovered.strays:
-                out.append(Report(0, f"{recovered.strays} files found in staging after a crash were preserved"))
+        self.root.begin(now_ms)
+        out = self._take_root_reports()
+        if not self.root.fault:
+            out += self._recover(now_ms)
         self.fences = Fences(
             self._own, self.catalog, self.disk, self.fs, new_id=lambda: self._around.new_bytes(WAIT_BYTES)
         )
@@ -174,9 +168,17 @@ class FolderReplica:
             lambda cn: bool(self.exchange.peers_with(cn)),
         )
         self.catalog.commit(None, [SetMeta(RUNNING_META, b"1")], now_ms=now_ms)
-        if not self._fault:
+        if not self.root.fault:
             self.disk.open()
         return [*out, *self._take_policy(now_ms), Changed()]
+
+    def _recover(self, now_ms: int) -> list[Effect]:
+        """Before the first look at a root: what a crash cut off, and what lies in staging."""
+        recovered = recover(self.catalog, self.fs, now_ms)
+        self.disk.hint_paths(recovered.dirty)
+        if not recovered.strays:
+            return []
+        return [Report(0, f"{recovered.strays} files found in staging after a crash were preserved")]
 
     def handle(self, event: FolderEvent, now_ms: int) -> list[Effect]:
         """Raises PeerError: the peer's link is to be closed, nothing of its message was taken."""
@@ -227,20 +229,19 @@ class FolderReplica:
         now_ms = self._now_ms
         assert self.fences is not None
         due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
-        due.append(self.preserved.next_due_ms(now_ms, disk=not self._fault))
+        due.append(self.preserved.next_due_ms(now_ms, disk=not self.root.fault))
         if self._reports:
             return now_ms
         if self.verifying is not None:
             due.append(self.verifying.next_due_ms())
-        if self._fault:
-            due.append(self._root_checked_ms + ROOT_CHECK_MS)
+        due.append(self.root.next_due_ms())
         if self._may_scan():
             due.append(self.disk.next_due_ms(now_ms))
             if self.settings.scan_interval_ms:
                 due.append(self._scanned_ms + self.settings.scan_interval_ms)
         if self._may_apply():
             due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
-        if self.phase is Phase.CLAIMING:
+        if self.phase in (Phase.FORGETTING, Phase.CLAIMING) and not self.root.fault:
             due.append(now_ms)
         if (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
@@ -252,7 +253,7 @@ class FolderReplica:
         """A clean end: the next start need not doubt what it finds."""
         self._watch.close()
         self.exchange.close(now_ms)
-        if not self._fault:
+        if not self.root.fault:
             self.catalog.commit(None, [SetMeta(RUNNING_META, None)], now_ms=now_ms)
         self.catalog.close()
 
@@ -260,8 +261,8 @@ class FolderReplica:
 
     @property
     def state(self) -> FolderState:
-        if self._fault:
-            return FolderState(IN_ERROR, self._fault)
+        if self.root.fault:
+            return FolderState(IN_ERROR, self.root.fault)
         if self.phase is not Phase.TAKING_PART:
             return FolderState(INITIAL_SYNC)
         if self.disk.overflowed or (self._unclean and not self.disk.scanner.full_scans):
@@ -274,6 +275,16 @@ class FolderReplica:
         found.update(self.disk.scanner.blocked())
         return sorted(found.items())
 
+    @property
+    def held(self) -> bool:
+        """Whether `hold` is not None; costs little."""
+        return self.root.held
+
+    @property
+    def hold(self) -> Hold | None:
+        """What waits for an operator's word."""
+        return self.root.hold
+
     # -- events
 
     def _take_change(self, change: Change, now_ms: int) -> list[Effect]:
@@ -283,6 +294,8 @@ class FolderReplica:
             out += self.fences.marker_seen(change.name, now_ms)
             if self.verifying is not None:
                 self.verifying.marker_seen(change.name)
+        if isinstance(change, RootGone) and not self.root.holds():
+            out += self._take_root_reports()
         if isinstance(change, Overflow):
             out += self.fences.overflowed(now_ms)
         return out
@@ -307,7 +320,7 @@ class FolderReplica:
 
     def _after_exchange(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
-        if self.exchange.put_back and not self._fault:
+        if self.exchange.put_back and not self.root.fault:
             self._reports.append(Report(0, "the folder's catalog was put back: it goes on under a new replica id"))
             self.catalog.commit(None, [RenewReplica(self._around.new_replica())], now_ms=now_ms)
             return [Changed(), *self.exchange.after_commit(now_ms), *self.fences.progress(now_ms)]
@@ -318,9 +331,10 @@ class FolderReplica:
         assert self.fences is not None
         self.exchange.clock_set_back(back_ms)
         self.fences.clock_set_back(back_ms)
-        self.disk.scanner.clock_set_back()
+        self.disk.clock_set_back()
         self.workbench.clock_set_back()
         self.fetching.linked(now_ms)
+        self.root.clock_set_back()
         self._scanned_ms = min(self._scanned_ms, now_ms)
         self._asked_ms = 0
 
@@ -328,18 +342,23 @@ class FolderReplica:
 
     def _work(self, now_ms: int) -> list[Effect]:
         out = list(self.exchange.handle(Tick(), now_ms))
-        self._check_root(out)
+        if self.root.check(now_ms):
+            out += self._recover(now_ms)
+            self.disk.open()
+        out += self._take_root_reports()
         if self._may_scan():
             out += self._scan(now_ms)
         if self.phase is Phase.LEARNING:
             self._learned(now_ms)
-        if self.phase is Phase.CLAIMING and not self._fault:
+        if self.phase is Phase.FORGETTING and not self.root.fault and forget_some(self.catalog, now_ms):
+            self._enter(Phase.CLAIMING, now_ms)
+        if self.phase is Phase.CLAIMING and not self.root.fault:
             out += self._claim_some(now_ms)
         if self._may_apply():
             out += self._apply(now_ms)
-        if not self._fault:
+        if not self.root.fault:
             settle_outs(self.catalog, self.fs, now_ms)
-        out += self.preserved.work(self.settings, now_ms, disk=not self._fault)
+        out += self.preserved.work(self.settings, now_ms, disk=not self.root.fault)
         out += self._ask_for_parents(now_ms)
         assert self.fences is not None
         out += self.fences.handle(Tick(), now_ms)
@@ -352,6 +371,7 @@ class FolderReplica:
         interval_ms = self.settings.scan_interval_ms
         if interval_ms and now_ms >= self._scanned_ms + interval_ms and not self.disk.scanner.scanning:
             self.disk.look_everywhere()
+            self.disk.prove_events()
         scans, head = self.disk.scanner.full_scans, self.catalog.head
         out = self.disk.work(now_ms)
         if self.disk.scanner.full_scans != scans:
@@ -398,7 +418,7 @@ class FolderReplica:
 
     def _learned(self, now_ms: int) -> None:
         """Rule 11: what a complete member knows has been taken in."""
-        if self.exchange.any_unsettled or self._fault:
+        if self.exchange.any_unsettled or self.root.fault:
             return
         statuses = self.exchange.statuses()
         for peer in self.exchange.connected():
@@ -448,6 +468,12 @@ class FolderReplica:
         self.workbench.offer(uid for uid, state in draft.states.items() if state.pending)
         remove_staged(self.fs, stale)
 
+    def commit_own(self, draft: Draft, slots: Sequence[Slot], touched: Sequence[Uid], now_ms: int) -> None:
+        """A change of this member's own that no look at the disk has found; the caller tells the exchange."""
+        settle(draft, slots, touched)
+        self._now_ms = now_ms
+        self._commit_local(draft, (), set(touched))
+
     def _commit_local(self, draft: Draft, changes: Sequence[CatalogChange], touched: set[Uid]) -> None:
         self._offer(draft)
         self.catalog.commit(draft, changes, now_ms=self._now_ms)
@@ -459,7 +485,7 @@ class FolderReplica:
         taking_part = self.phase is Phase.TAKING_PART
         return OwnState(
             self.state.state,
-            complete=taking_part and not self._fault,
+            complete=taking_part and not self.root.fault,
             scanned=self.phase is not Phase.FOUNDING,
             serves=self.phase is not Phase.FOUNDING,
             missing=self.catalog.not_installed(),
@@ -469,35 +495,21 @@ class FolderReplica:
         )
 
     def _may_scan(self) -> bool:
-        return not self._fault and self.phase in (Phase.FOUNDING, Phase.TAKING_PART) and not self.exchange.put_back
+        return not self.root.fault and self.phase in (Phase.FOUNDING, Phase.TAKING_PART) and not self.exchange.put_back
 
     def _may_apply(self) -> bool:
-        return not self._fault and self.phase is Phase.TAKING_PART
+        return not self.root.fault and self.phase is Phase.TAKING_PART
 
     def _hindrance(self) -> str:
-        if self._fault:
-            return self._fault
+        if self.root.fault:
+            return self.root.fault
         if self.phase is not Phase.TAKING_PART:
             return "it is still beginning to take part"
         return "its catalog was put back" if self.exchange.put_back else ""
 
-    def _root_fault(self) -> str:
-        if not self._fault:
-            self._fault = root_fault(self.catalog, self.fs)
-            if self._fault:
-                self._reports += [Report(0, self._fault), Changed()]
-        return self._fault
-
-    def _check_root(self, out: list[Effect]) -> None:
-        """Whether the root has come back (a disk mounted again): then everything is looked at."""
-        self._root_checked_ms = self._now_ms
-        if self._fault and not root_fault(self.catalog, self.fs):
-            self._fault = prepare_root(self.catalog, self.fs, self._around.new_bytes(16), self._now_ms)
-            if not self._fault:
-                out += [Report(0, "the folder's root is there again"), Changed()]
-                self.disk.open()
-        elif not self._fault:
-            self._root_fault()
+    def _take_root_reports(self) -> list[Effect]:
+        reports, self.root.reports = self.root.reports, []
+        return reports
 
     def _blocked_objects(self) -> Sequence[BlockedObject]:
         found: dict[Uid, str] = dict(self.fetching.waiting())

@@ -19,6 +19,7 @@ from replicad.core.ids import Uid
 from replicad.core.manifest import encode_whole
 from replicad.engine.asking import Question
 from replicad.engine.awaiting import BlockedObject
+from replicad.engine.polling import Polling
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.scan_state import Reread
@@ -28,10 +29,6 @@ from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootG
 from replicad.files.fs import FileSystem
 
 NS_PER_MS = 1_000_000
-POLL_INTERVAL_MS = 10_000
-"""How often everything is looked at where a part of the folder cannot be watched."""
-UNWATCHABLE_MAX = 1_000
-"""Directories listed as not watched; one that is not listed is polled with the rest all the same."""
 
 
 class LocalSide:
@@ -58,9 +55,8 @@ class LocalSide:
         self._list_blocked = blocked
         self.scanner = scanner
         self._through = Through(scanner, Question(fs, b"through"))
-        self._unwatchable: dict[bytes, str] = {}
+        self._polling = Polling(fs)
         self._fence_watched = False
-        self._polled_ms = 0
         self._question = Question(fs, b"scan")
         self._turn = 0
         """Of the question."""
@@ -72,7 +68,7 @@ class LocalSide:
 
     @property
     def watched(self) -> bool:
-        return self._fence_watched and not self._unwatchable
+        return self._fence_watched and not self._polling.reason
 
     @property
     def hindrance(self) -> str:
@@ -94,16 +90,30 @@ class LocalSide:
         return self._list_blocked()
 
     def unwatchable(self) -> list[tuple[bytes, str]]:
-        return sorted(self._unwatchable.items())
+        return self._polling.refused()
+
+    @property
+    def polled(self) -> str:
+        """Why everything is looked at again and again; "" where all is watched."""
+        return self._polling.reason
+
+    def prove_events(self) -> None:
+        """Now and then: that events arrive."""
+        if self._fence_watched:
+            self._polling.ask_again()
+
+    def clock_set_back(self) -> None:
+        self.scanner.clock_set_back()
+        self._polling.clock_set_back()
 
     # -- what it is told
 
     def open(self) -> None:
         """Watch the fence, and look at everything: at the start, and when the watch begins anew."""
-        self._unwatchable.clear()
         self._question.drop()
         self._told = 0
-        self._fence_watched = self._watch.watch_fence()
+        self._polling.begin()
+        self._watch_fence()
         self.look_everywhere()
 
     def take(self, change: Change) -> list[Effect]:
@@ -118,10 +128,9 @@ class LocalSide:
                 self.overflowed = True
                 self.open()
                 return [Report(0, "the system lost change events; the whole folder is looked at again")]
-            case Unwatchable(path, reason):
-                if len(self._unwatchable) < UNWATCHABLE_MAX:
-                    self._unwatchable[path] = reason
-                return [Report(0, f"not watched, and looked at every {POLL_INTERVAL_MS // 1000} s: {reason}", path)]
+            case Unwatchable():
+                self._polling.refuse(change)
+                return self._polling_reports()
             case RootGone(reason):
                 self._through.next()
                 return [Report(0, f"the folder's root is gone: {reason}")]
@@ -129,6 +138,8 @@ class LocalSide:
                 self._through.answered(name)
                 if self._question.answered_by(name):
                     self._told = self._turn
+                self._polling.marker(name)
+                return self._polling_reports()
         return []
 
     def hint_paths(self, paths: Sequence[bytes]) -> None:
@@ -154,20 +165,17 @@ class LocalSide:
         if not self.scanner.idle or (self.scanner.unresolved and (self._told or not self._question.asked)):
             return now_ms
         due = [self.scanner.next_due_ms(), self._question.lost_ms, self._through.due_ms(now_ms)]
-        if not self.watched:
-            due.append(self._polled_ms + POLL_INTERVAL_MS)
+        due.append(self._polling.due_ms())
         return min((at for at in due if at is not None), default=None)
 
     def work(self, now_ms: int) -> list[Effect]:
         """One bounded look at the disk, committed. The caller tells the exchange and the fences of it."""
-        if not self.watched and now_ms >= self._polled_ms + POLL_INTERVAL_MS and not self.scanner.scanning:
-            self._polled_ms = now_ms
-            self.look_everywhere()
+        self._poll(now_ms)
         due_ms = self.scanner.next_due_ms()
-        effects: list[Effect] = []
+        effects = self._polling_reports()
         if not self.scanner.idle or (due_ms is not None and due_ms <= now_ms):
             draft = Draft(self._catalog)
-            effects = self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS))
+            effects += self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS))
         if self.scanner.idle:
             told, self._told = self._told, 0  # a marker counts once, and for what was open when it was made
             if self.scanner.unresolved and (told or not self._asks(now_ms)):
@@ -175,8 +183,27 @@ class LocalSide:
                 effects += self._store(draft, self.scanner.resolve(draft, now_ms * NS_PER_MS, told or None))
         if not self.scanner.unresolved:
             self._question.drop()  # nothing waits for the answer: it must not be asked again when it is lost
-        self._through.work(now_ms, watched=self._fence_watched)
+        self._through.work(now_ms, watched=self._answers)
+        if not self.scanner.scanning:
+            self._polling.ended(now_ms)
         return effects
+
+    def _poll(self, now_ms: int) -> None:
+        if self._fence_watched:
+            self._polling.test(now_ms)
+        if not self.scanner.scanning and self._polling.begin_poll(now_ms):
+            if not self._fence_watched:
+                self._watch_fence()
+            self.look_everywhere()
+
+    def _watch_fence(self) -> None:
+        self._fence_watched = False
+        self._fence_watched = self._watch.watch_fence()
+        self.prove_events()
+
+    def _polling_reports(self) -> list[Effect]:
+        reports, self._polling.reports = self._polling.reports, []
+        return reports
 
     def _store(self, draft: Draft, looked: Looked) -> list[Effect]:
         self._through.changed()
@@ -190,9 +217,14 @@ class LocalSide:
         self._commit(draft, changes, looked.touched)
         return looked.effects
 
+    @property
+    def _answers(self) -> bool:
+        """Whether a marker comes back through the watch."""
+        return self._fence_watched and not self._polling.silent
+
     def _asks(self, now_ms: int) -> bool:
         """Whether the watch is being asked if it has told everything; False where there is none to be asked."""
-        if not self._fence_watched:
+        if not self._answers:
             return False
         lost_ms = self._question.lost_ms
         if lost_ms is not None and now_ms < lost_ms:

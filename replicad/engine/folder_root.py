@@ -2,16 +2,24 @@
 
 The catalog remembers the marker's id, its inode, and the filesystem's UUID (files.root_marker). While any of them
 differs the folder is not touched, and nothing is concluded from what is missing in it.
+
+A user may have removed `.replicad` alone. Where the root is the very directory that the catalog remembers (its inode,
+its birth, its filesystem) and at least half of what the catalog has seen there is at its path, the marker is written
+again. Otherwise an operator decides (engine.holds).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import msgspec
 
 from replicad.catalog.changes import SetMeta
 from replicad.catalog.store import Catalog
 from replicad.core.draft import Draft
-from replicad.core.view import ROOT_NODE, STAGING_NODE, Node
+from replicad.core.local import LIMBO_NODE
+from replicad.core.plan import node_path
+from replicad.core.view import FIRST_FREE_NODE, ROOT_NODE, STAGING_NODE, Node
 from replicad.errors import FileTrouble, OperatorError
 from replicad.files.fs import DIRECTORY, FileSystem, Stat
 from replicad.files.root_marker import (
@@ -25,7 +33,25 @@ from replicad.files.root_marker import (
 )
 
 MARKER_META = "engine.marker"
-MOVED = "the folder's path leads elsewhere now: the directory was moved, removed, or something is mounted over it"
+MOVED = (
+    "the folder's path leads elsewhere now: the directory was moved, removed, or something is mounted over it; bring it"
+    " back, or say where it is now with `replicad folder move`"
+)
+SAMPLES, SAMPLE_NODES = 1_000, 10
+"""Of a large folder so many entries, in so many places, tell whether its objects are at their paths: 10,000 look-ups
+are a second, and err by some percent."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Of the entries that were looked for, so many are at their paths."""
+
+    there: int
+    looked_for: int
+
+    @property
+    def half(self) -> bool:
+        return 2 * self.there >= self.looked_for
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[bytes, int, bytes | None])
@@ -39,17 +65,27 @@ def prepare_root(catalog: Catalog, fs: FileSystem, new_marker: bytes, now_ms: in
     """
     try:
         if catalog.meta(MARKER_META) is None:
-            create_layout(fs)
-            _mark(catalog, fs, new_marker, now_ms)
+            mark_root(catalog, fs, new_marker, now_ms)
             return ""
         reason = root_fault(catalog, fs)
         if not reason:
             create_layout(fs)
         return reason
     except FileTrouble as error:
-        raise OperatorError(f"the folder cannot be used: {error}") from error
+        raise OperatorError(f"the folder cannot be used: {shown(error.path)} {error.reason}") from error
     except OSError as error:
-        raise OperatorError(f"the folder cannot be used: {error.strerror or error} ({error.filename!r})") from error
+        raise OperatorError(f"the folder cannot be used: {what_failed(error)}") from error
+
+
+def what_failed(error: OSError) -> str:
+    """`Permission denied: .replicad`; the directory itself where no name is told."""
+    name = error.filename if isinstance(error.filename, bytes) else str(error.filename or "").encode()
+    return f"{error.strerror or error}: {shown(name) or 'its directory'}; see to its permissions and its disk"
+
+
+def shown(path: bytes) -> str:
+    """On one line."""
+    return path.decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii") if path else ""
 
 
 def root_fault(catalog: Catalog, fs: FileSystem) -> str:
@@ -61,13 +97,63 @@ def root_fault(catalog: Catalog, fs: FileSystem) -> str:
     try:
         return difference(RootIdentity(*_decoder.decode(stored)), read_marker(fs)) or ""
     except FileTrouble as error:
-        return str(error)
+        return f"{shown(error.path)} {error.reason}"
     except OSError as error:
-        return f"the root marker cannot be read: {error.strerror or error}"
+        return f"the root marker cannot be read: {error.strerror or error}; see to its permissions and its disk"
 
 
-def _mark(catalog: Catalog, fs: FileSystem, marker: bytes, now_ms: int) -> None:
-    """A marker that lies there already is of a catalog that is lost: it is replaced, as the catalog is new."""
+def held(catalog: Catalog, fs: FileSystem) -> bool:
+    """Whether there is a directory at the folder's path that can be read, and is not the one that was replicated."""
+    stored = catalog.meta(MARKER_META)
+    if stored is None or not fs.root_in_place():
+        return False
+    try:
+        return bool(difference(RootIdentity(*_decoder.decode(stored)), read_marker(fs)))
+    except FileTrouble:
+        return True  # something else lies where the marker was
+    except OSError:
+        return False
+
+
+def is_same_directory(catalog: Catalog, fs: FileSystem) -> bool:
+    """Whether only the marker is missing, and the root is the directory that the catalog remembers. Raises OSError."""
+    stored = catalog.meta(MARKER_META)
+    root = catalog.node(ROOT_NODE)
+    if stored is None or root is None or not fs.root_in_place() or fs.stat(MARKER) is not None:
+        return False
+    there, filesystem = fs.stat(b""), fs.filesystem_uuid()
+    known = _decoder.decode(stored)[2]
+    if there is None or (None not in (filesystem, known) and filesystem != known):
+        return False
+    return (there.inode, there.birth_ns) == (root.inode, root.birth_ns)
+
+
+def evidence(catalog: Catalog, fs: FileSystem) -> Evidence:
+    """How much of what the catalog has seen on the disk is at its path. An entry that cannot be looked at is not."""
+    there = looked_for = 0
+    for node in _sample(catalog):
+        looked_for += 1
+        try:
+            stat = fs.stat(node_path(catalog, node.id))
+        except OSError:
+            continue
+        there += stat is not None and stat.kind == node.kind
+    return Evidence(there, looked_for)
+
+
+def _sample(catalog: Catalog) -> Iterator[Node]:
+    """All entries of a small folder; of a large one some from everywhere."""
+    first, end = FIRST_FREE_NODE, catalog.next_node
+    step = max(SAMPLE_NODES, (end - first) // SAMPLES)
+    for at in range(first, end, step):
+        for node in catalog.nodes_after(at - 1, SAMPLE_NODES):
+            if node.id < at + step and node.parent not in (STAGING_NODE, LIMBO_NODE):
+                yield node
+
+
+def mark_root(catalog: Catalog, fs: FileSystem, marker: bytes, now_ms: int) -> None:
+    """Make the root known again. A marker that lies there already is not this catalog's: it is replaced."""
+    create_layout(fs)
     if fs.stat(MARKER) is not None:
         fs.unlink(MARKER)
     mark = write_marker(fs, marker)

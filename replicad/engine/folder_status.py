@@ -58,6 +58,8 @@ class Look(msgspec.Struct, frozen=True):
     state: int
     state_name: str
     reason: str
+    held: bool
+    polled: str
     scanning: bool
     lag_s: float | None
     staging_used_bytes: int
@@ -98,6 +100,8 @@ def look(replica: FolderReplica, members: Collection[MemberId], now_ms: int) -> 
         state.state,
         STATE_NAMES[state.state],
         state.reason,
+        replica.held,
+        replica.disk.polled,
         replica.disk.scanner.scanning,
         replica.clocks.lag.median_s(now_ms),
         replica.fetching.used_bytes,

@@ -4,7 +4,9 @@ The phase is kept in the catalog, so that a crash goes on where it was:
 
 - FOUNDING: the first scan of a founder. What it finds are originals; nothing is served or installed before its end.
 - LEARNING: a joining member takes in what the others know, until it holds everything that a complete member knows.
-- CLAIMING: its disk is held against that (engine.joining).
+- FORGETTING: an operator has said that the disk is not to count (`hold reject`): what is known of it is dropped, a
+  piece at a time (engine.holds).
+- CLAIMING: its disk is held against what is known (engine.joining).
 - TAKING_PART: the rest of its life. `scanned` says whether the disk has been looked at whole since the start.
 """
 
@@ -32,6 +34,7 @@ class Role(Enum):
 class Phase(Enum):
     FOUNDING = b"founding"
     LEARNING = b"learning"
+    FORGETTING = b"forgetting"
     CLAIMING = b"claiming"
     TAKING_PART = b"taking part"
 

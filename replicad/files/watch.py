@@ -252,7 +252,7 @@ class Watcher:
             self._generation += 1
         overflown.stop()  # ends this very thread, once it is out of its batch
         with self._lock:
-            if not self._closed:
+            if not self._closed and self._reader is None:
                 self._start_reader()
         if had_fence:
             try:
@@ -300,6 +300,8 @@ class Watcher:
         self._reader = reader
 
     def _running(self) -> _Reader:
+        if self._reader is None and not self._closed:
+            self._start_reader()  # what kept it from being made may be over
         if self._reader is None:
             raise OSError(self._no_reader.errno, self._no_reader.strerror)
         return self._reader

@@ -73,8 +73,12 @@ def create_home(home: Path) -> None:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / CATALOG_DIRECTORY).mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError as error:
+        raise OperatorError(f"cannot use {home} as home: it is no directory; give another --home") from error
     except OSError as error:
-        raise OperatorError(f"cannot use {home} as home: {error.strerror}") from error
+        raise OperatorError(
+            f"cannot use {home} as home: {error.strerror}; make it writable, or give another"
+        ) from error
 
 
 @contextmanager
@@ -92,8 +96,7 @@ def locked(home: Path, purpose: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HomeBusyError(f"{home} is in use by {_holder(handle)}: stop it first") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} replicad {purpose}\n".encode(), 0)
+        _name_holder(handle, purpose)
         yield
     finally:
         os.close(handle)
@@ -160,6 +163,15 @@ def _acquaintance(wire: _WireMember) -> Acquaintance:
     if len(wire.id) != MEMBER_ID_CHARACTERS:
         raise ValueError("a member's id is malformed")
     return Acquaintance(wire.id, wire.name, base64.b64decode(wire.certificate, validate=True), tuple(wire.addresses))
+
+
+def _name_holder(handle: int, purpose: str) -> None:
+    """A full disk does not keep anyone from holding the home: the line is only for people."""
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} replicad {purpose}\n".encode(), 0)
+    except OSError:
+        return
 
 
 def _holder(handle: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from replicad.config.home import CATALOG_DIRECTORY
 from replicad.config.settings import Settings
@@ -22,7 +22,11 @@ from replicad.ops.home import Group, read_group
 from replicad.ops.keeper import Keeper
 from replicad.ops.requests import OfPreserved, Verify, Wait
 
+if TYPE_CHECKING:
+    from replicad.engine.abandoning import Abandoned
+
 T = TypeVar("T")
+NO_DAEMON = "no daemon answers: start it with `replicad run`"
 
 
 class Office(Protocol):
@@ -66,6 +70,15 @@ class Office(Protocol):
 
     def verify(self, request: Verify) -> AsyncGenerator[dict[str, Any], None]:
         """The command `verify`: what is sent piece by piece; to be closed."""
+
+    async def holds(self) -> list[dict[str, Any]]:
+        """Folders that wait for a decision, by name."""
+
+    async def decide(self, name: str, *, approve: bool) -> None:
+        """The decision; the folder starts anew."""
+
+    async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:
+        """Give up what nobody has, at `path` below the folder's root."""
 
 
 class OfflineOffice:
@@ -129,7 +142,16 @@ class OfflineOffice:
         raise NoDaemonError("start the daemon first, so that what only this member has can go to others; or give --now")
 
     async def wait(self, request: Wait) -> dict[str, Any]:
-        raise NoDaemonError("no daemon answers: start it with `replicad run`")
+        raise NoDaemonError(NO_DAEMON)
+
+    async def holds(self) -> list[dict[str, Any]]:
+        raise NoDaemonError(NO_DAEMON)
+
+    async def decide(self, name: str, *, approve: bool) -> None:
+        raise NoDaemonError(NO_DAEMON)
+
+    async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:
+        raise NoDaemonError(NO_DAEMON)
 
     async def preserved(self, request: OfPreserved) -> dict[str, Any]:
         raise NoDaemonError("no daemon answers: start it with `replicad run`")

@@ -7,6 +7,8 @@ printed or sent as JSON. What is changed in the hierarchy is committed before it
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +35,7 @@ from replicad.ops.home import Group, write_group
 from replicad.ops.joining import acquaintances, joiner_payload, open_answer
 from replicad.ops.keeper import Keeper, reading_of, take_first_records
 from replicad.ops.office import Office
-from replicad.ops.text import rfc3339
+from replicad.ops.text import path_json, rfc3339, shown
 
 Result = dict[str, Any]
 
@@ -225,6 +227,41 @@ async def folder_remove(office: Office, request: r.FolderRemove) -> Result:
     return {"name": request.name}
 
 
+async def folder_move(office: Office, request: r.FolderMove) -> Result:
+    """Only where it is kept changes here: whether the directory is the folder's is told by its marker."""
+    kept = read_kept(office.home)
+    here = next((folder for folder in kept if folder.name == request.name), None)
+    if here is None:
+        _check_known(request.name, await office.look(lambda keeper: keeper.hierarchy.reading()))
+        raise OperatorError(f"the folder {request.name} is not kept here")
+    if here.declared:
+        raise OperatorError(f"the folder {request.name} is declared: change the path of its [[folder]], and restart")
+    path = check_root(request.path, [folder for folder in kept if folder is not here], office.home)
+    if not path.is_dir():
+        raise OperatorError(f"{path} is not there: move the directory first, then say where it is")
+    _keep(office, with_folder(kept, replace(here, path=path)))
+    await office.kept_changed()
+    return {"name": request.name, "path": str(path)}
+
+
+async def hold_list(office: Office, request: r.HoldList) -> Result:
+    return {"holds": await office.holds()}
+
+
+async def hold_decide(office: Office, request: r.HoldDecide) -> Result:
+    if request.name not in {folder.name for folder in read_kept(office.home)}:
+        _check_known(request.name, await office.look(lambda keeper: keeper.hierarchy.reading()))
+        raise OperatorError(f"the folder {request.name} is not kept here")
+    await office.decide(request.name, approve=request.decision == "approve")
+    return {"name": request.name, "decision": request.decision}
+
+
+async def abandon(office: Office, request: r.Abandon) -> Result:
+    folder, below = _in_kept_folder(_path_of(request), read_kept(office.home))
+    done = await office.abandon(folder.name, below, force=request.force)
+    return {"folder": folder.name, "path": path_json(below), "kept": done.kept, "gone": done.gone, "more": done.more}
+
+
 async def wait(office: Office, request: r.Wait) -> Result:
     return await office.wait(request)
 
@@ -255,6 +292,10 @@ OPERATIONS: dict[type[r.Request], Operation] = {
     r.FolderSet: folder_set,
     r.FolderLeave: folder_leave,
     r.FolderRemove: folder_remove,
+    r.FolderMove: folder_move,
+    r.HoldList: hold_list,
+    r.HoldDecide: hold_decide,
+    r.Abandon: abandon,
     r.Wait: wait,
     r.PreservedList: preserved,
     r.PreservedRestore: preserved,
@@ -365,6 +406,25 @@ async def _drop(office: Office, folder: KeptFolder, folder_id: bytes | None) -> 
     await office.kept_changed()
     if folder_id is not None:
         await office.discard(folder_id)
+
+
+def _path_of(request: r.Abandon) -> bytes:
+    try:
+        path = base64.b64decode(request.path_bytes, validate=True) if request.path_bytes else request.path.encode()
+    except ValueError as error:
+        raise UsageError("path_bytes: is no base64") from error
+    if not path.startswith(b"/"):
+        raise UsageError("path: give an absolute path")
+    return os.path.normpath(path)
+
+
+def _in_kept_folder(path: bytes, kept: Sequence[KeptFolder]) -> tuple[KeptFolder, bytes]:
+    """The folder in which a path lies, and the path below its root."""
+    for folder in kept:
+        for root in (os.fsencode(folder.path), os.path.realpath(os.fsencode(folder.path))):
+            if path.startswith(root + b"/"):
+                return folder, path[len(root) + 1 :]
+    raise OperatorError(f"{shown(path)} lies in no folder that is kept here: see `replicad folder list`")
 
 
 def _read_settings(given: Mapping[str, str]) -> dict[str, object]:

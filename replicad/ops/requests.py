@@ -106,6 +106,35 @@ class Verify(Request, frozen=True):
     remedy: Literal["report", "take", "mend"] = "report"
 
 
+class FolderMove(Request, frozen=True):
+    """The folder's directory has been moved on this member: it is at `path` now."""
+
+    name: str
+    path: str
+
+
+class HoldList(Request, frozen=True):
+    pass
+
+
+class HoldDecide(Request, frozen=True):
+    """`name`: the folder that is held."""
+
+    name: str
+    decision: Literal["approve", "reject"]
+
+
+class Abandon(Request, frozen=True):
+    """`path`: absolute, on this member; `path_bytes` (base64) where it is not UTF-8.
+
+    `force`: although a member has told that it has it.
+    """
+
+    path: str = ""
+    path_bytes: str = ""
+    force: bool = False
+
+
 class Wait(Request, frozen=True):
     """`folder` None: all that are kept here. `members` counts this one; None: all of the folder's."""
 
@@ -188,6 +217,10 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
     ),
     Route("DELETE", "/v1/folders/{name}", FolderRemove, "Take a folder out of the group."),
+    Route("POST", "/v1/folders/{name}/move", FolderMove, "Say where a folder's directory is now, on this member."),
+    Route("GET", "/v1/holds", HoldList, "Folders that wait for an operator's decision.", daemon=True),
+    Route("POST", "/v1/folders/{name}/hold", HoldDecide, "Approve or reject what a held folder shows.", daemon=True),
+    Route("POST", "/v1/abandon", Abandon, "Give up versions that nobody has any more.", daemon=True),
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
     Route("GET", "/v1/preserved", PreservedList, "What is preserved, on all members in reach.", daemon=True),
     Route("POST", "/v1/preserved/delete", PreservedDelete, "Delete preserved files of this member.", daemon=True),

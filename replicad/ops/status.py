@@ -51,6 +51,8 @@ class Snapshot:
     """(id, name)."""
     members: Sequence[MemberRow]
     folders: Sequence[FolderRow]
+    trouble: str = ""
+    """Why the member does not run."""
 
 
 def status_json(shot: Snapshot) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def status_json(shot: Snapshot) -> dict[str, Any]:
             "uptime_s": round(shot.uptime_s, 1),
             "addresses": list(shot.addresses),
             "api": list(shot.api),
+            "trouble": shot.trouble or None,
         },
         "group": {"id": shot.group[0], "name": shot.group[1]} if shot.group is not None else None,
         "members": [_member_json(row) for row in sorted(shot.members, key=lambda row: (row.name, row.member))],
@@ -97,6 +100,8 @@ def _folder_json(row: FolderRow, names: Mapping[MemberId, str]) -> dict[str, Any
         "state": look.state,
         "state_name": look.state_name,
         "reason": look.reason or None,
+        "held": look.held,
+        "polled": look.polled or None,
         "scanning": look.scanning,
         "objects": status.objects,
         "bytes": status.bytes,
@@ -125,6 +130,8 @@ def _not_running(reason: str) -> dict[str, Any]:
         "state": state,
         "state_name": STATE_NAMES[state],
         "reason": reason or None,
+        "held": False,
+        "polled": None,
         "scanning": False,
         "objects": 0,
         "bytes": 0,

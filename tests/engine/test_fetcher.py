@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from replicad.core.effects import Fetch, Fetched, FetchedItem, WantedContent
 from replicad.core.manifest import Manifest, decode_top, decode_whole, page_digest
 from replicad.engine.fetcher import Fetcher
 from replicad.errors import PeerError
-from replicad.files.fs import FileSystem
+from replicad.files.fs import FileSystem, OpenFile
 from replicad.files.hashing import Hashed, hash_file
 from replicad.files.real_fs import RealFileSystem
 from replicad.net.content_wire import SmallFile
@@ -284,7 +285,42 @@ async def test_a_full_disk_is_the_reason(bench: Bench, monkeypatch: pytest.Monke
     small, large = b"x", some(200_000)
     items = [bench.wanted(n, data, bench.source.add(data)) for n, data in enumerate((small, large))]
     reasons = [item.reason for item in (await bench.fetch(*items)).items]
-    assert reasons == ["cannot be staged: No space left on device"] * 2
+    assert reasons == ["cannot be staged: No space left on device; see to the folder's disk"] * 2
+
+
+async def test_a_file_that_does_not_fit_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.fs, "free_bytes", lambda: 1_000_000)
+    data = some(2_000_000)
+    item = await bench.fetch_one(data, bench.source.add(data))
+    assert item.reason == "no room on the folder's disk: the file needs 2000000 bytes, and 1000000 are free"
+    assert bench.source.sent_ranges == 0
+    assert bench.fs.list_dir(b".replicad/staging") == []
+
+
+async def test_holes_need_no_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.fs, "free_bytes", lambda: 1_500_000)
+    data = some(1_000_000) + bytes(20_000_000)
+    assert not (await bench.fetch_one(data, bench.source.add(data))).reason
+
+
+@pytest.mark.parametrize("size", [100, 2_000_000])
+async def test_i10_what_came_of_a_file_that_filled_the_disk_leaves_room_for_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def full(offset: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    create = bench.fs.create
+
+    def create_on_full_disk(path: bytes) -> OpenFile:
+        file = create(path)
+        monkeypatch.setattr(file, "write_at", full)
+        return file
+
+    monkeypatch.setattr(bench.fs, "create", create_on_full_disk)
+    data = some(size)
+    assert "No space left" in (await bench.fetch_one(data, bench.source.add(data))).reason
+    assert bench.fs.list_dir(b".replicad/staging") == []
 
 
 async def test_what_cannot_be_synced_is_not_staged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,7 @@ class SimMember:
             new_bytes=self.rng.randbytes,
             large_bytes=LARGE_BYTES,
         )
-        self._watch = watch
+        self.watch = watch
         replica = FolderReplica(catalog, self.fs, self.id, self.role, self.settings, around, now_ms=self.now_ms)
         try:
             effects = replica.start(self.now_ms)
@@ -175,7 +175,7 @@ class SimMember:
         self.fault_in = None
         self.fs.before_change = self.fs.before_read = None
         self.fs.crash()
-        self._watch.close()
+        self.watch.close()
         self._inbox.clear()
         self._turns = Turns()
         self._told.clear()
@@ -369,7 +369,7 @@ class SimMember:
         """The system's queue runs over: what it held is lost."""
         if self.replica is not None:
             self._told.clear()
-            self._watch.overflow()
+            self.watch.overflow()
             assert any(isinstance(change, Overflow) for change in self._told)
 
     @property

@@ -23,6 +23,8 @@ class MemoryWatch:
         self._by_inode: dict[int, Node] = {}
         self.refuse: Callable[[bytes], str | None] = lambda path: None
         """Gives the reason why a directory cannot be watched, where the test wants that."""
+        self.deaf = False
+        """The system never tells of anything."""
         fs.on_entry = self._on_entry
         fs.on_moved = self._on_moved
 
@@ -70,6 +72,8 @@ class MemoryWatch:
         _forget(self._fs.tree.root)
 
     def _on_entry(self, directory: Node, name: bytes, new: bool, source: Node | None, closed: bool) -> None:
+        if self.deaf:
+            return
         if directory is self._fence:
             if new:
                 self._on_change(Marker(name))
@@ -78,7 +82,7 @@ class MemoryWatch:
             self._on_change(Dirty(directory.path(), name, directory.inode, renamed, closed))
 
     def _on_moved(self, node: Node, before: bytes) -> None:
-        if not node.watched:
+        if not node.watched or self.deaf:
             return
         if node.parent is None or not node.parent.watched:
             _forget(node)

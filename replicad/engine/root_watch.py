@@ -1,0 +1,138 @@
+"""The folder's root while the folder is at work: whether it holds, since when not, and what becomes of that (I6).
+
+It is asked before and after each look at the disk, and at every tick. A fault is told once; while it lasts it is looked
+every ROOT_CHECK_MS whether the root is there again, and now and then whether the marker alone is missing, which is
+mended without an operator (engine.folder_root).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from replicad.catalog.store import Catalog
+from replicad.core.effects import Changed, Effect, Report
+from replicad.engine.folder_root import (
+    Evidence,
+    evidence,
+    held,
+    is_same_directory,
+    mark_root,
+    prepare_root,
+    root_fault,
+    what_failed,
+)
+from replicad.engine.holds import ROOT, Hold, forget_lost
+from replicad.errors import FileTrouble, OperatorError
+from replicad.files.fs import FileSystem
+from replicad.files.root_marker import MARKER_ID_BYTES
+
+ROOT_CHECK_MS = 2_000
+"""How often it is looked whether a root that was lost is there again: two system calls."""
+EVIDENCE_MS = 60_000
+"""How often a directory without marker is searched for what the catalog has seen there: up to a second of look-ups."""
+
+
+class RootWatch:
+    """Of one folder, on its thread. `reports` are for the operator, taken by the caller."""
+
+    def __init__(self, catalog: Catalog, fs: FileSystem, new_bytes: Callable[[int], bytes], now_ms: int) -> None:
+        self._catalog = catalog
+        self._fs = fs
+        self._new_bytes = new_bytes
+        self._checked_ms = now_ms
+        self._evidence: Evidence | None = None
+        self._evidence_ms: int | None = None
+        self.fault = "it has not been started"
+        """Why the folder must not be touched; "" while the root holds."""
+        self.reports: list[Effect] = []
+
+    def begin(self, now_ms: int) -> None:
+        """At the start. Raises OperatorError where the folder cannot be used at all."""
+        self.fault = self._prepare(now_ms)
+        if self.fault and not self._mark_again(now_ms):
+            self.reports.append(Report(0, self.fault))
+
+    def holds(self) -> bool:
+        """Whether the root is the folder's now; a fault stays until `check` finds it mended."""
+        if not self.fault:
+            self.fault = root_fault(self._catalog, self._fs)
+            if self.fault:
+                self._evidence = self._evidence_ms = None
+                self.reports += [Report(0, self.fault), Changed()]
+        return not self.fault
+
+    def check(self, now_ms: int) -> bool:
+        """Look again; True when a root that was in doubt has come back. Raises OperatorError as `begin`."""
+        self._checked_ms = now_ms
+        if not self.fault:
+            self.holds()
+            return False
+        before = self.fault
+        self.fault = root_fault(self._catalog, self._fs)
+        if not self.fault:
+            self.fault = self._prepare(now_ms)
+            self.reports += [Report(0, "the folder's root is there again"), Changed()]
+            return not self.fault
+        if self._mark_again(now_ms):
+            return True
+        if self.fault != before:
+            self._evidence = None
+            self.reports += [Report(0, self.fault), Changed()]
+        return False
+
+    def next_due_ms(self) -> int | None:
+        return self._checked_ms + ROOT_CHECK_MS if self.fault else None
+
+    def clock_set_back(self) -> None:
+        self._checked_ms, self._evidence_ms = 0, None
+
+    # -- an operator's decision
+
+    @property
+    def held(self) -> bool:
+        return bool(self.fault) and held(self._catalog, self._fs)
+
+    @property
+    def hold(self) -> Hold | None:
+        """What an operator is to decide."""
+        if not self.held:
+            return None
+        if self._evidence is None:
+            self._evidence = evidence(self._catalog, self._fs)
+        return Hold(ROOT, self.fault, self._evidence.there, self._evidence.looked_for)
+
+    def accept(self, now_ms: int) -> None:
+        """The directory that is there is the folder's from now on. Raises OperatorError where it cannot be marked."""
+        try:
+            mark_root(self._catalog, self._fs, self._new_bytes(MARKER_ID_BYTES), now_ms)
+        except FileTrouble as error:
+            raise OperatorError(f"the folder cannot be used: {error.path!r} {error.reason}") from error
+        except OSError as error:
+            raise OperatorError(f"the folder cannot be used: {what_failed(error)}") from error
+
+    # -- inside
+
+    def _prepare(self, now_ms: int) -> str:
+        return prepare_root(self._catalog, self._fs, self._new_bytes(MARKER_ID_BYTES), now_ms)
+
+    def _mark_again(self, now_ms: int) -> bool:
+        """Where only the marker is missing; the fault is mended then."""
+        if self._evidence_ms is not None and now_ms < self._evidence_ms + EVIDENCE_MS:
+            return False
+        try:
+            if not is_same_directory(self._catalog, self._fs):
+                return False
+        except OSError:
+            return False  # the fault says why
+        self._evidence_ms = now_ms
+        found = self._evidence = evidence(self._catalog, self._fs)
+        told = f"{found.there} of {found.looked_for} entries that were looked for are at their paths"
+        if not found.half:
+            self.reports.append(Report(0, f"the root is the same directory, without its marker; only {told}"))
+            return False
+        self.accept(now_ms)
+        forget_lost(self._catalog, self._fs, now_ms)
+        self.fault = ""
+        text = f".replicad was removed: it has been made again, as this is the same directory, and {told}"
+        self.reports += [Report(0, text), Changed()]
+        return True
