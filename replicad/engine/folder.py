@@ -243,7 +243,7 @@ class FolderReplica:
             due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
         if self.phase in (Phase.FORGETTING, Phase.CLAIMING) and not self.root.fault:
             due.append(now_ms)
-        if (out_ms := self.catalog.first_out_ms()) is not None:
+        if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         if self._missing_parents and not self.exchange.any_unsettled:
             due.append(self._asked_ms + PARENTS_ASKED_MS)

@@ -184,6 +184,25 @@ def test_where_nothing_is_held_there_is_nothing_to_decide() -> None:
         decided(group["a"], approve=True)
 
 
+def test_a_folder_whose_root_is_away_waits_quietly_and_goes_on_when_it_is_back() -> None:
+    """Also with a file that came out of the tree a moment ago, which cannot be looked after meanwhile."""
+    group = a_group("ab", {"f": 1})
+    a, b = group["a"], group["b"]
+    put(b, "f", 2)
+    while not a.catalog.outs(2**62, 1):
+        group.run(10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(a.fs, "root_in_place", lambda: False)
+        group.run(600_000)
+        assert "replicad folder move" in a.running.state.reason
+        assert not a.running.held
+        put(b, "g", 3)
+        group.run(5_000)
+        assert tree(a) == {"f": 2}
+    group.heal()
+    assert_tree(group, {"f": 2, "g": 3})
+
+
 # -- events that never arrive
 
 
