@@ -38,7 +38,7 @@ def make_root(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OperatorError(f"cannot make the directory {path}: {error.strerror}") from error
+        raise OperatorError(f"cannot create the directory {path}: {error.strerror}") from error
 
 
 def _nested(one: Path, other: Path) -> bool:

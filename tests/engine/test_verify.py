@@ -156,7 +156,7 @@ def test_what_nothing_told_of_is_reported_and_looked_at() -> None:
     b.fs.user_write(b"f", b"edited")
     b.fs.user_unlink(b"d/g")
     b.fs.user_write(b"d/new", b"new")
-    watch = b._watch
+    watch = b.watch
     suspects = walk(b)
     b.fs.on_entry = watch._on_entry
     found = judge(group, b, suspects)
