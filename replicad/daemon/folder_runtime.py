@@ -17,6 +17,7 @@ from typing import Any
 
 from replicad.catalog.changes import SetReplicaOwner
 from replicad.catalog.store import Catalog
+from replicad.config.written import KeptFolder
 from replicad.core.effects import Changed, Fetch, HashFile, Report, WhoHolds
 from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
@@ -42,6 +43,7 @@ from replicad.files.holders import FileId, find_holders, in_words
 from replicad.files.paths import join
 from replicad.files.real_fs import RealFileSystem
 from replicad.files.watch import Watcher
+from replicad.ops.folders import check_apart
 from replicad.ops.keeper import new_replica_id
 from replicad.ops.office import folder_catalog
 
@@ -58,6 +60,8 @@ class FolderPlace:
     path: Path
     role: Role
     settings: FolderSettings
+    others: tuple[KeptFolder, ...] = ()
+    """That are kept here, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +191,13 @@ class FolderRuntime:
 
     def _make(self) -> FolderReplica:
         place, shared = self.place, self._shared
+        check_apart(place.path, place.others, shared.home)  # a link may lead elsewhere than when it was declared
         try:
             fs = RealFileSystem(place.path)
         except OSError as error:
-            raise OperatorError(f"cannot open {place.path}: {error.strerror}") from error
+            raise OperatorError(
+                f"cannot open {place.path}: {error.strerror}; bring it back, or see to its permissions and its disk"
+            ) from error
         try:
             catalog = Catalog.open(folder_catalog(shared.home, place.folder), place.folder, new_replica_id)
             try:

@@ -191,7 +191,8 @@ class Folders:
 
     async def _start(self, one: _Kept, info: FolderInfo) -> None:
         settings = _settings(one.kept, self._reading())
-        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), settings)
+        others = tuple(other.kept for other in self._folders.values() if other is not one)
+        place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), settings, others)
         runtime = FolderRuntime(place, self._shared, self._tasks)
         one.runtime = runtime
         runtime.start()

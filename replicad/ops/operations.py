@@ -27,7 +27,7 @@ from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError, PeerError, UsageError
 from replicad.net.addresses import Address, reachable_at
 from replicad.net.joining import join_by_token
-from replicad.net.refusal import Refused
+from replicad.net.refusal import Code, Refused
 from replicad.net.token import SECRET_BYTES, Token, decode_token, encode_token
 from replicad.ops import requests as r
 from replicad.ops.folders import check_root, make_root
@@ -65,9 +65,12 @@ async def join(office: Office, request: r.Join) -> Result:
         joined = await join_by_token(office.identity, token, joiner_payload(name, reachable))
         group_name, records = open_answer(joined, token.group_id)
     except Refused as refusal:
-        raise OperatorError(f"the inviter refused: {refusal}") from refusal
+        again = "; make a new one there with `replicad invite`" if refusal.code == Code.TOKEN else ""
+        raise OperatorError(f"the inviter refused: {refusal}{again}") from refusal
     except PeerError as error:
-        raise OperatorError(f"cannot join: {error}") from error
+        raise OperatorError(
+            f"cannot reach the inviter: {error}; its daemon must be running, and be reachable from here"
+        ) from error
     own = office.identity.member_id
     members = acquaintances(joined, reading_of(token.group_id, records), own)
     await asyncio.to_thread(take_first_records, office.home, records, office.now_ms())

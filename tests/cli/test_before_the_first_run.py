@@ -107,7 +107,14 @@ def test_the_policy_of_a_folder_is_the_groups_and_is_gone_with_the_folder(cli: C
         (["folder", "create", "in-home", "{base}/home/x"], 1, "lie in each other"),
         (["folder", "create", "a/b", "{base}/x"], 2, "is no name"),
         (["folder", "create", "root", "/"], 2, "whole machine"),
-        (["folder", "create", "file", "{base}/file"], 1, "is no directory"),
+        (["folder", "create", "file", "{base}/file"], 1, "is no directory: give another path"),
+        (["folder", "create", "below", "{base}/file/x"], 1, "Not a directory; give another path"),
+        (["folder", "create", "link", "{base}/link"], 1, "is a symlink to elsewhere: give the directory itself"),
+        (["folder", "create", "link", "{base}/to-docs/in"], 1, "lie in each other: choose another place"),
+        (["folder", "move", "docs", "{base}/nowhere"], 1, "is not there: move the directory first"),
+        (["folder", "move", "nothing", "{base}/x"], 1, "there is no folder nothing"),
+        (["hold", "list"], 3, "no daemon answers"),
+        (["abandon", "{base}/docs/f"], 3, "no daemon answers"),
         (["folder", "join", "nothing", "{base}/x"], 1, "there is no folder nothing in the group; there are: docs"),
         (["folder", "leave", "nothing"], 1, "there is no folder nothing"),
         (["folder", "remove", "nothing"], 1, "there is no folder nothing"),
@@ -137,6 +144,8 @@ def test_every_mistake_is_one_line_with_its_exit_status(
     cli("init", "--name", "alpha", "--listen", "127.0.0.1:7000")
     cli("folder", "create", "docs", str(tmp_path / "docs"))
     (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "to-docs").symlink_to("docs")
     found, out, err = cli(*(argument.format(base=tmp_path) for argument in arguments))
     assert (found, out) == (status, "")
     assert says in err
