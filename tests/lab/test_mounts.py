@@ -154,6 +154,10 @@ class Disk:
         self._loop = self._attach(self._image)
         mount(self._mounts, self.place, self._loop)
 
+    def mount_again(self) -> None:
+        """What is still attached."""
+        mount(self._mounts, self.place, self._loop)
+
     def unmount(self) -> None:
         run("umount", str(self.place))
         run("losetup", "-d", self._loop)

@@ -101,18 +101,25 @@ def test_a_directory_in_which_another_member_has_a_fifo_stays_there_with_that_re
     all_the_same(servers, members)
     os.mkfifo(two.folder() / "d/sub/fifo")
     os.mkfifo(two.folder() / "taken")
+    os.mkfifo(two.folder() / os.fsdecode(BAD_NAME))
     wait(two, 2)
     shutil.rmtree(one.folder() / "d")
-    put(one.folder() / "taken", b"at the name of the other one's fifo")
+    for name in ("taken", os.fsdecode(BAD_NAME)):
+        put(one.folder() / name, b"at the name of the other one's fifo")
     put(one.folder() / "g", b"goes on")
     until("the rest goes on", lambda: (two.folder() / "g").exists() and not (two.folder() / "d/sub/f").exists())
-    shown = until("each is said", lambda: rows if len(rows := blocked(two)) >= 3 else None)
-    assert shown["d/sub/fifo"] == shown["taken"] == OTHER_KIND, shown
+    shown = until("each is said", lambda: rows if len(rows := blocked(two)) >= 4 else None)
+    assert shown["d/sub/fifo"] == shown["taken"] == shown[BAD_NAME] == OTHER_KIND, shown
     assert "not replicated" in shown["d/sub"]
+    waited = two.run("wait", "--timeout", "1")
+    assert waited.returncode == 1
+    assert waited.stderr.rstrip("\n").isprintable()
+    assert "fifo \\xff\\n is blocked" in waited.stderr
     assert stat.S_ISFIFO((two.folder() / "taken").stat().st_mode)
     assert (two.folder() / "d/sub/fifo").exists()
     os.unlink(two.folder() / "d/sub/fifo")
     os.unlink(two.folder() / "taken")
+    os.unlink(two.folder() / os.fsdecode(BAD_NAME))
     all_the_same(servers, members)
     assert differences(read_tree(one.folder()), read_tree(two.folder())) == []
     assert not (two.folder() / "d").exists()
