@@ -7,6 +7,8 @@ copied to. What the file contains is the same, and that alone is promised.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from replicad.files.fs import OpenFile
 
 BLOCK_BYTES = 4096
@@ -18,12 +20,27 @@ def write_sparse(file: OpenFile, offset: int, data: bytes | bytearray) -> None:
     """As `write_at`, into a file that is as long as it shall be already; blocks of zeros are not written where the file
     reads as zeros there."""
     written = 0
-    for hole in range(-offset % BLOCK_BYTES, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
-        end = hole + BLOCK_BYTES
-        if data[hole] or data[hole:end] != _ZEROS or file.read_at(offset + hole, BLOCK_BYTES) != _ZEROS:
+    for begin, end in _zero_runs(data, -offset % BLOCK_BYTES):
+        if file.read_at(offset + begin, end - begin) != bytes(end - begin):
             continue
-        if written < hole:
-            file.write_at(offset + written, memoryview(data)[written:hole])
+        if written < begin:
+            file.write_at(offset + written, memoryview(data)[written:begin])
         written = end
     if written < len(data):
         file.write_at(offset + written, memoryview(data)[written:])
+
+
+def _zero_runs(data: bytes | bytearray, first: int) -> Iterator[tuple[int, int]]:
+    """Half-open, of whole blocks; the first block begins at `first`."""
+    begin = -1
+    end = first
+    for block in range(first, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
+        end = block + BLOCK_BYTES
+        if data[block] or data[block:end] != _ZEROS:
+            if begin >= 0:
+                yield begin, block
+            begin = -1
+        elif begin < 0:
+            begin = block
+    if begin >= 0:
+        yield begin, end
