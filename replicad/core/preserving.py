@@ -18,6 +18,9 @@ from replicad.core.tree import outcome, slot_of
 from replicad.core.view import NodeId, ObjectState, View
 from replicad.core.want import same_bytes
 
+LOST_ITS_NAME = "another object has its name"
+"""Such a loser is hidden and may come up again: then its content is wanted."""
+
 
 class Keep(NamedTuple):
     """`why` is for operators."""
@@ -52,7 +55,7 @@ def _keep_of(view: View, state: ObjectState) -> Keep | None:
     found = outcome(view, slot) if slot is not None else None
     if found is not None and state.record.uid in found.hidden:
         pre_existing = state.record.original and _is_original(base)
-        return Keep("another object has its name", pre_existing, _writer(view, found.lead))
+        return Keep(LOST_ITS_NAME, pre_existing, _writer(view, found.lead))
     if not contains(now, base) and not same_bytes(state.record.kind, now, base):
         if contains(base, now):  # only core.distrust makes such a base
             return Keep("what was read here is not what was there, though its times are the same", winner=now.replica)

@@ -3,25 +3,34 @@
 Brought back is a rename out of the store to a free name: never over anything. To the folder that is a new file, found
 by the scan like any other; its object has nothing to do with the one that lost. A crash between the rename and its
 commit leaves a row of a file that is gone; the next start takes it off the list (engine.recovery).
+
+A file that lost its name is copied: its object is hidden and may come up again, and then what is preserved of it may be
+all that there is of its content (docs/PROTOCOL.md, section 9), whatever has become of what was brought back. The copy
+is whole before it has a name in the tree (I4); after a crash it is cleaned away with staging.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from replicad.catalog.changes import RemovePreserved
 from replicad.catalog.store import Catalog
+from replicad.core.preserving import LOST_ITS_NAME
 from replicad.core.records import NAME_BYTES_MAX, usable_name
 from replicad.core.tree_siblings import with_mark
 from replicad.engine.collecting import remove_stored
 from replicad.engine.disposal import store_path
+from replicad.engine.intents import in_staging
 from replicad.engine.renames import rename, trouble
 from replicad.errors import OperatorError
-from replicad.files.fs import DIRECTORY, FileSystem
+from replicad.files.fs import DIRECTORY, FILE, FileSystem, Stat
 from replicad.files.paths import join, split
 
 NAMES_TRIED_MAX = 1_000
 """Beside a name that is taken; who has restored as many is told to say where."""
+COPIED_BYTES_MAX = 256 * 1_048_576
+"""The folder's thread does nothing else meanwhile, some 300 ms; what is larger is moved all the same."""
+COPIED_AT_ONCE_BYTES = 1_048_576
 DIRECTORY_MODE = 0o755
 """Of directories that are made for what is brought back."""
 PRIVATE = b".replicad"
@@ -34,10 +43,13 @@ def restore(catalog: Catalog, fs: FileSystem, preserved_id: int, to: bytes, now_
         raise OperatorError(f"no preserved file has the number {preserved_id} here: see `replicad preserved list`")
     source = store_path(row.store, row.stored_name)
     try:
-        if fs.stat(source) is None:
+        stat = fs.stat(source)
+        if stat is None:
             catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
             raise OperatorError("it is not in its store any more: somebody has removed it there")
-        path = _bring(fs, source, to) if to else _bring_back(fs, source, row.path)
+        if row.why == LOST_ITS_NAME and stat.kind == FILE and stat.size <= COPIED_BYTES_MAX:
+            return _bring_copy(fs, source, stat, preserved_id, lambda copy: _to_its_place(fs, copy, to, row.path))
+        path = _to_its_place(fs, source, to, row.path)
     except OSError as error:
         raise OperatorError(f"it cannot be brought back: {trouble(to or row.path, error).reason}") from error
     catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
@@ -61,6 +73,26 @@ def delete(catalog: Catalog, fs: FileSystem, preserved_ids: Iterable[int], now_m
         if gone:
             catalog.commit(None, [RemovePreserved(tuple(gone))], now_ms=now_ms)
     return len(gone), size
+
+
+def _to_its_place(fs: FileSystem, source: bytes, to: bytes, was: bytes) -> bytes:
+    return _bring(fs, source, to) if to else _bring_back(fs, source, was)
+
+
+def _bring_copy(fs: FileSystem, source: bytes, stat: Stat, preserved_id: int, bring: Callable[[bytes], bytes]) -> bytes:
+    copy = in_staging(b"new-restored-%d" % preserved_id)
+    if fs.stat(copy) is not None:
+        fs.unlink(copy)
+    try:
+        with fs.open_read(source) as read, fs.create(copy) as written:
+            for offset in range(0, stat.size, COPIED_AT_ONCE_BYTES):
+                written.write_at(offset, read.read_at(offset, COPIED_AT_ONCE_BYTES))
+            written.set_meta(stat.mode, stat.mtime_ns)
+            written.sync()
+        return bring(copy)
+    finally:
+        if fs.stat(copy) is not None:
+            fs.unlink(copy)
 
 
 def _bring(fs: FileSystem, source: bytes, to: bytes) -> bytes:

@@ -7,6 +7,7 @@ from blake3 import blake3
 
 from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.core.effects import HashFile
+from replicad.core.preserving import LOST_ITS_NAME
 from replicad.core.records import FILE, Content, Stamp, record
 from replicad.engine.digesting import STORES, Digesting
 from replicad.engine.disposal import preserve, stranger
@@ -130,6 +131,28 @@ def test_what_is_deleted_is_off_the_disk_and_off_the_list() -> None:
     assert delete(rig.catalog, rig.fs, [*numbers[:2], 999], rig.now_ms) == (2, 2)
     assert rig.stored() == [b"2"]
     assert [row.preserved_id for row in rig.rows()] == numbers[2:]
+
+
+def test_a_file_that_lost_its_name_is_copied_since_it_may_come_up_again() -> None:
+    rig = Rig()
+    rig.fs.user_write(b"f", b"1")
+    rig.fs.set_mode(b"f", 0o640)
+    stat = rig.fs.stat(b"f")
+    assert stat is not None
+    number = rig.catalog.new_id()
+    note = stranger(stat, b"f")
+    change = preserve(rig.fs, b"f", number, CONFLICT_AND_DELETED, note, LOST_ITS_NAME, rig.now_ms)
+    assert change is not None
+    rig.catalog.commit(None, [change], now_ms=rig.now_ms)
+    with pytest.raises(OperatorError, match="--to"):
+        brought(rig, number, b".replicad/x")
+    assert rig.staging() == []
+    assert brought(rig, number) == b"f"
+    again = rig.fs.stat(b"f")
+    assert again is not None
+    assert (again.mode, again.mtime_ns, again.inode != stat.inode) == (0o640, stat.mtime_ns, True)
+    assert (read(rig, b"f"), rig.stored(), len(rig.rows()), rig.staging()) == (b"1", [b"1"], 1, [])
+    assert brought(rig, number) == b"f (restored)"
 
 
 # -- contents that are read

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import pytest
 
 from replicad.catalog.changes import CONFLICT_AND_DELETED, Preserved
-from replicad.core.records import DIRECTORY
 from replicad.engine.settings import FolderSettings
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -376,6 +375,23 @@ def test_what_is_brought_back_is_a_new_file_on_every_member_and_nothing_is_overw
     assert_tree(group, {"d/f.txt": 103, "d/f (restored).txt": 102})
     assert_nothing_kept(group, [a])
     assert rows(a) == []
-    state = a.fs.stat(b"d")
-    assert state is not None
-    assert state.kind == DIRECTORY
+
+
+def test_a_loser_of_a_name_comes_up_though_it_was_brought_back_and_deleted() -> None:
+    """Its content may be nowhere else."""
+    group = a_group("abc")
+    a, b = group["a"], group["b"]
+    together(group, lambda: put(a, "n", 101), lambda: put(b, "n", 102))
+    group.ledger.affirms(b"101")  # what is brought back is a copy
+    for member in group.members.values():
+        for row in rows(member):
+            member.running.preserved.restore(row.preserved_id, b"back of " + member.name.encode(), member.now_ms)
+    group.heal()
+    for path in [path for path in tree(a) if path.startswith("back")]:
+        delete(a, path)
+    group.heal()
+    group.set_siblings(SIBLING)
+    group.heal()
+    found = siblings_in(group, "n")
+    assert list(found.values()) == [101]
+    assert_tree(group, {"n": 102, **found})
