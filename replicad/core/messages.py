@@ -349,9 +349,9 @@ def _check(message: Message) -> None:
             _check_fence(message.fence, [one.member for one in message.members], message.lost)
         case PreservedPage():
             _check_preserved(message)
-        case Restore(to=path) | RestoreReply(path=path):
-            if len(path) > PRESERVED_PATH_MAX:
-                raise ProtocolError("a path is too long")
+        case Restore(number=number, to=path) | RestoreReply(correlation=number, path=path):
+            if len(path) > PRESERVED_PATH_MAX or not 0 <= number <= COUNTER_MAX:
+                raise ProtocolError("what is to be brought back is out of its limits")
 
 
 def _check_preserved(page: PreservedPage) -> None:

@@ -15,7 +15,7 @@ from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.core.effects import Changed, Effect
 from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import MemberId
-from replicad.core.messages import PreservedRow, RestoreReply
+from replicad.core.messages import WHY_CHARACTERS_MAX, PreservedRow, RestoreReply
 from replicad.core.records import DIRECTORY, FILE
 from replicad.daemon.clock import wall_ms
 from replicad.daemon.driver import DriverStoppedError
@@ -25,7 +25,7 @@ from replicad.engine.preserved import Listing
 from replicad.errors import OperatorError, UsageError
 from replicad.ops import requests as r
 from replicad.ops.operations import find_member
-from replicad.ops.text import path_json, rfc3339
+from replicad.ops.text import escaped, path_json, rfc3339
 
 EMPTIED_A_STEP = 256
 """Files deleted in one go: the folder's thread does nothing else meanwhile."""
@@ -186,7 +186,8 @@ async def _restore_at(runtime: FolderRuntime, member: MemberId, number: int, tar
     finally:
         driver.command(lambda replica: replica.preserved.forget(ticket))
     if not reply.path:
-        raise OperatorError(f"{around.named(member)}: {reply.reason or 'it did not say why'}")
+        reason = escaped(reply.reason[:WHY_CHARACTERS_MAX]) or "it did not say why"
+        raise OperatorError(f"{around.named(member)}: {reason}")
     return reply.path
 
 

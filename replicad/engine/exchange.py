@@ -280,7 +280,8 @@ class Exchange:
             case Status():
                 self._status(peer, message, now_ms, out)
             case _:
-                raise AssertionError(f"not a message of the exchange: {type(message).__name__}")
+                # The hierarchy, say, has nothing preserved: whoever asks for it there is at fault, not we.
+                raise ProtocolError(f"not a message of the exchange: {type(message).__name__}")
 
     def _answer(self, peer: MemberId, request: BackfillRequest, now_ms: int, out: list[Effect]) -> None:
         base, wanted = set_of(request.base), set_of(request.wanted)

@@ -16,10 +16,17 @@ from replicad.catalog.store import Catalog
 from replicad.core import hierarchy_entries as entries
 from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, Report, Send, Tick
 from replicad.core.ids import MemberId
-from replicad.core.messages import HierarchyBackfill, HierarchyChange, Message, decode_message, encode_message
+from replicad.core.messages import (
+    HierarchyBackfill,
+    HierarchyChange,
+    Message,
+    PreservedRequest,
+    decode_message,
+    encode_message,
+)
 from replicad.core.naming import folder_id, group_id_from_secret
 from replicad.engine.hierarchy import HierarchyReplica
-from replicad.errors import OperatorError
+from replicad.errors import OperatorError, ProtocolError
 from replicad.net import identity
 
 GROUP = group_id_from_secret(b"secret", "demo")
@@ -271,6 +278,17 @@ def test_the_policy_of_a_folder_is_an_entry_of_its_own_that_no_declaration_of_th
     net.run()
     again, effects = beta.hierarchy.create_folder("docs", net.now_ms + 60_000)
     assert (again, beta.hierarchy.reading().conflicts(folder)) == (folder, "preserve"), "gone with the folder"
+
+
+def test_i10_a_message_that_is_none_of_the_hierarchys_is_its_senders_fault() -> None:
+    net = Net("alpha", "beta")
+    for node in net.nodes.values():
+        node.declare()
+    net.connect("alpha", "beta")
+    net.run()
+    alpha, beta = net["alpha"], net["beta"]
+    with pytest.raises(ProtocolError, match="not a message of the exchange"):
+        alpha.hierarchy.handle(Received(beta.id, PreservedRequest(correlation=1, after=0)), net.now_ms)
 
 
 def test_a_folder_can_be_created_joined_left_and_removed() -> None:

@@ -181,6 +181,7 @@ def test_a_preserved_file_whose_content_was_not_known_is_a_source_once_it_was_re
         PreservedPage(correlation=1, rows=[], more=False),
         PreservedRequest(correlation=1, after=-5),
         Restore(correlation=1, number=1, to=b"x" * 65_537),
+        Restore(correlation=1, number=2**63, to=b""),
         RestoreReply(correlation=1, path=b"x" * 65_537, reason=""),
     ],
 )
