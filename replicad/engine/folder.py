@@ -56,7 +56,7 @@ from replicad.engine.phases import (
     phase_at_start,
     phase_changes,
 )
-from replicad.engine.policy import policy_draft
+from replicad.engine.policy import take_policy
 from replicad.engine.preserved import Preserved
 from replicad.engine.recovery import recover
 from replicad.engine.root_watch import RootWatch
@@ -135,13 +135,7 @@ class FolderReplica:
             blocked=self._blocked_objects,
         )
         self.preserved = Preserved(
-            catalog,
-            fs,
-            own,
-            may_send=around.may_send,
-            large_bytes=around.large_bytes,
-            hindrance=self._hindrance,
-            brought=lambda path: self.disk.hint_paths([path]),
+            catalog, fs, own, around, hindrance=self._hindrance, brought=lambda path: self.disk.hint_paths([path])
         )
         self.fences: Fences | None = None
         self.verifying: Verifying | None = None
@@ -429,12 +423,8 @@ class FolderReplica:
 
     def _take_policy(self, now_ms: int) -> list[Effect]:
         """Losers of names may stand elsewhere from now on."""
-        found = policy_draft(self.catalog, self.settings.siblings)
-        if found is None:
+        if not take_policy(self.catalog, self.settings.siblings, self._offer, now_ms):
             return []
-        draft, change = found
-        self._offer(draft)
-        self.catalog.commit(draft, [change], now_ms=now_ms)
         return [Changed(), *self.exchange.after_commit(now_ms)]
 
     def _enter(self, phase: Phase, now_ms: int) -> None:

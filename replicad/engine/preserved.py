@@ -29,6 +29,7 @@ from replicad.core.messages import (
 )
 from replicad.engine.collecting import Collecting
 from replicad.engine.digesting import Digesting
+from replicad.engine.folder_events import Surroundings
 from replicad.engine.restoring import delete, restore
 from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError
@@ -69,22 +70,20 @@ class Preserved:
         catalog: Catalog,
         fs: FileSystem,
         own: MemberId,
+        around: Surroundings,
         *,
-        may_send: Callable[[MemberId], bool],
-        large_bytes: int,
         hindrance: Callable[[], str],
         brought: Callable[[bytes], None],
     ) -> None:
-        """A file of more than `large_bytes` is read outside the folder's thread; `brought` is told of a path
-        that the scanner should look at."""
+        """`brought` is told of a path that the scanner should look at."""
         self._catalog = catalog
         self._fs = fs
         self._own = own
-        self._may_send = may_send
+        self._may_send = around.may_send
         self._hindrance = hindrance
         self._brought = brought
         self._collecting = Collecting(catalog, fs)
-        self._digesting = Digesting(catalog, fs, large_bytes)
+        self._digesting = Digesting(catalog, fs, around.large_bytes)
         self.hashed = self._digesting.hashed
         self.recheck = self._collecting.recheck
         self._asked: dict[int, _Asked] = {}
