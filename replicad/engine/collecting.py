@@ -1,7 +1,7 @@
 """ConflictAndDeleted is kept within bounds: its quota, and the disk's last free space (docs/preserved.md).
 
 Above 90 % of the quota the oldest go, down to 60 %; nothing younger than the minimum age goes, whatever the quota says.
-So the store may grow beyond it. What it must not take is the disk's last free space: where less than RESERVE_BYTES are
+So the store may grow beyond it. What it must not take is the disk's last free space: where less than the reserve is
 free, old files go although the quota is not reached; and a change that would fetch new content while the old must be
 preserved waits (`no_room_to_keep`). PreExisting is the operator's: nothing here looks at it.
 """
@@ -17,8 +17,9 @@ from replicad.files.fs import DIRECTORY, FileSystem
 
 HIGH_PERCENT, LOW_PERCENT = 90, 60
 """Of the quota: where collection begins and where it ends, as DFSR does it."""
-RESERVE_BYTES = 64 * 1_048_576
-"""What no preserved file may take of the disk: a catalog's log, staging's small files, the operator's own work."""
+RESERVE_BYTES, RESERVE_PERCENT = 64 * 1_048_576, 1
+"""What no preserved file may take of the disk, whichever is less: it is left for a catalog's log, staging's small
+files, the operator's own work. A disk of some MiB must not be full from the beginning."""
 COLLECTED_A_STEP = 64
 """Files looked at in one go: each costs an unlink, 20 µs for a small file, some ms for one of gigabytes."""
 CHECK_MS = 60_000
@@ -27,17 +28,21 @@ IDLE_CHECK_MS = 3_600_000
 """Where there is none: files grow old slowly."""
 
 
+def reserve_bytes(fs: FileSystem) -> int:
+    return min(RESERVE_BYTES, fs.total_bytes() * RESERVE_PERCENT // 100)
+
+
 def no_room_to_keep(fs: FileSystem, size: int) -> str:
     """Why content of `size` bytes must not be fetched for a change whose loser would be preserved; empty: it may."""
     try:
-        free = fs.free_bytes()
+        free, reserve = fs.free_bytes(), reserve_bytes(fs)
     except OSError:
         return ""  # whatever is wrong with the disk, the act itself will tell
-    if free - size >= RESERVE_BYTES:
+    if free - size >= reserve:
         return ""
     return (
         "what it replaces must be preserved, and that would take the disk's last free space:"
-        f" {free} bytes are free, {size} are needed, {RESERVE_BYTES} stay free"
+        f" {free} bytes are free, {size} are needed, {reserve} stay free"
     )
 
 
@@ -94,7 +99,7 @@ class Collecting:
             return False
         quota = settings.preserved_quota_bytes
         over = used - quota * LOW_PERCENT // 100 if used > quota * HIGH_PERCENT // 100 else 0
-        self._goal = max(over, RESERVE_BYTES - self._fs.free_bytes(), 0)
+        self._goal = max(over, reserve_bytes(self._fs) - self._fs.free_bytes(), 0)
         self._after = self._deleted = self._deleted_bytes = 0
         return self._goal > 0
 

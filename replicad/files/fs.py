@@ -123,6 +123,9 @@ class FileSystem(Protocol):
     def free_bytes(self) -> int:
         """What an ordinary process may still allocate."""
 
+    def total_bytes(self) -> int:
+        """Of the filesystem, used or not."""
+
     def filesystem_uuid(self) -> bytes | None:
         """The UUID of the filesystem in which the root lies; None where the system does not tell."""
 

@@ -202,6 +202,10 @@ class RealFileSystem:
         status = os.fstatvfs(self._root)
         return status.f_bavail * status.f_frsize
 
+    def total_bytes(self) -> int:
+        status = os.fstatvfs(self._root)
+        return status.f_blocks * status.f_frsize
+
     # Changing.
 
     def create(self, path: bytes) -> OpenFile:

@@ -100,7 +100,7 @@ def test_it_goes_in_steps_and_to_its_end() -> None:
 def test_what_is_old_makes_room_where_the_disk_is_nearly_full_though_the_quota_is_not_reached() -> None:
     rig = Rig()
     keep(rig, 20)
-    rig.fs.tree.capacity_bytes = rig.fs.tree.used_bytes + RESERVE_BYTES - 55
+    rig.fs.free_bytes = lambda: RESERVE_BYTES - 55 + 10 * (20 - len(rig.rows()))  # type: ignore[method-assign]
     collecting = Collecting(rig.catalog, rig.fs)
     collect(rig, collecting)
     assert len(numbers(rig)) == 20, "they are young"
@@ -129,6 +129,14 @@ def test_a_directory_that_was_preserved_goes_with_all_that_is_in_it() -> None:
 def test_content_is_fetched_only_where_the_reserve_stays_free() -> None:
     rig = Rig()
     assert no_room_to_keep(rig.fs, 1 << 40) == ""
-    rig.fs.tree.capacity_bytes = rig.fs.tree.used_bytes + RESERVE_BYTES + 100
+    rig.fs.free_bytes = lambda: RESERVE_BYTES + 100  # type: ignore[method-assign]
     assert no_room_to_keep(rig.fs, 100) == ""
     assert "last free space" in no_room_to_keep(rig.fs, 101)
+
+
+def test_of_a_small_disk_only_a_hundredth_is_left_alone() -> None:
+    rig = Rig()
+    rig.fs.tree.capacity_bytes = 100_000
+    free = rig.fs.free_bytes()
+    assert no_room_to_keep(rig.fs, free - 1_000) == ""
+    assert "1000 stay free" in no_room_to_keep(rig.fs, free - 999)

@@ -187,6 +187,9 @@ class MemoryFileSystem(UserSide):
         self.about_to_read("open_write", path)
         return MemoryOpenFile(self, self._regular(path), path, writable=True)
 
+    def total_bytes(self) -> int:
+        return 1 << 50 if self.tree.capacity_bytes is None else self.tree.capacity_bytes
+
     def free_bytes(self) -> int:
         capacity = self.tree.capacity_bytes
         return (1 << 50) - self.tree.used_bytes if capacity is None else capacity - self.tree.used_bytes

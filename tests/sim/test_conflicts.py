@@ -25,6 +25,7 @@ from tests.sim.script import (
     move,
     put,
     remove_tree,
+    started_apart,
     tree,
 )
 from tests.sim.user import User
@@ -308,6 +309,15 @@ def test_the_policy_changed_brings_siblings_up_and_takes_them_away_again() -> No
     assert {name: one.catalog.counter for name, one in group.members.items()} == before, "nobody writes a record for it"
 
 
+def test_s2_founders_files_of_one_name_stand_beside_each_other() -> None:
+    group = started_apart({"a": {"d/diff": 101, "d/same": 1}, "b": {"d/diff": 102, "d/same": 1}}, siblings=SIBLING)
+    group.heal()
+    found = {path: data for path, data in tree(group["a"]).items() if data is not None}
+    assert sorted(data for data in found.values() if data is not None) == [1, 101, 102]
+    assert_tree(group, found)
+    assert_nothing_kept(group)
+
+
 def test_a_policy_that_one_member_has_not_heard_of_yet_loses_nothing() -> None:
     group = a_group("abc")
     together(group, lambda: put(group["a"], "n", 101), lambda: put(group["b"], "n", 102))
@@ -334,7 +344,7 @@ def test_a_change_waits_where_what_it_replaces_would_take_the_last_free_space_an
     put(group["b"], "f", 103)
     put(group["b"], "other", 2)
     group.run(1_000)
-    a.fs.tree.capacity_bytes = a.fs.tree.used_bytes + 1_000_000
+    a.fs.tree.capacity_bytes = a.fs.tree.used_bytes + 2  # the reserve is one byte in a hundred
     group.network.mend_all()
     group.run(30_000)
     assert (tree(a)["f"], tree(a)["other"]) == (102, 2), "everything else goes on"
