@@ -102,6 +102,21 @@ def root_fault(catalog: Catalog, fs: FileSystem) -> str:
         return f"the root marker cannot be read: {error.strerror or error}; see to its permissions and its disk"
 
 
+def is_mounted_anew(catalog: Catalog, fs: FileSystem) -> bool:
+    """Whether the folder's own directory is at its path, and not the one that is open here: its disk was unmounted and
+    mounted again. What is open then leads nowhere, or to where nobody else gets."""
+    stored = catalog.meta(MARKER_META)
+    there = fs.opened_anew() if stored is not None else None
+    if there is None or stored is None:
+        return False
+    try:
+        return not difference(RootIdentity(*_decoder.decode(stored)), read_marker(there))
+    except (FileTrouble, OSError):
+        return False
+    finally:
+        there.close()
+
+
 def held(catalog: Catalog, fs: FileSystem) -> bool:
     """Whether there is a directory at the folder's path that can be read, and is not the one that was replicated."""
     stored = catalog.meta(MARKER_META)

@@ -15,6 +15,7 @@ from replicad.engine.folder_root import (
     Evidence,
     evidence,
     held,
+    is_mounted_anew,
     is_same_directory,
     mark_root,
     prepare_root,
@@ -28,6 +29,7 @@ from replicad.files.root_marker import MARKER_ID_BYTES
 
 ROOT_CHECK_MS = 2_000
 """How often it is looked whether a root that was lost is there again: two system calls."""
+MOUNTED_ANEW = "its directory is there again, mounted anew: it is opened again in a moment"
 EVIDENCE_MS = 60_000
 """How often a directory without marker is searched for what the catalog has seen there: up to a second of look-ups."""
 
@@ -62,7 +64,8 @@ class RootWatch:
         return not self.fault
 
     def check(self, now_ms: int) -> bool:
-        """Look again; True when a root that was in doubt has come back. Raises OperatorError as `begin`."""
+        """Look again; True when a root that was in doubt has come back. Raises OperatorError as `begin`, and where the
+        folder must be opened anew."""
         self._checked_ms = now_ms
         if not self.fault:
             self.holds()
@@ -73,6 +76,8 @@ class RootWatch:
             self.fault = self._prepare(now_ms)
             self.reports += [Report(0, "the folder's root is there again"), Changed()]
             return not self.fault
+        if is_mounted_anew(self._catalog, self._fs):
+            raise OperatorError(MOUNTED_ANEW)
         if self._mark_again(now_ms):
             return True
         if self.fault != before:

@@ -135,4 +135,8 @@ class FileSystem(Protocol):
     def root_in_place(self) -> bool:
         """Whether the path that the operator named still leads to the directory that is open here."""
 
+    def opened_anew(self) -> "FileSystem | None":
+        """The directory to which the path that the operator named leads now, where that is another one than is open
+        here, or the same by another mount; None where it is this one, or there is none. The caller closes it."""
+
     def close(self) -> None: ...

@@ -140,6 +140,14 @@ class RealFileSystem:
         finally:
             os.close(handle)
 
+    def opened_anew(self) -> "RealFileSystem | None":
+        if self.root_in_place():
+            return None
+        try:
+            return RealFileSystem(self._path, self._features)
+        except OSError:
+            return None  # whoever asks has a reason for the operator already
+
     # Looking.
 
     def stat(self, path: bytes) -> Stat | None:

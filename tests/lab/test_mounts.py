@@ -229,3 +229,30 @@ def test_a_reboot_that_changes_device_numbers_changes_nothing(
     wait(one, 2)
     assert_same_trees(root, two.folder())
     at_rest([one, two])
+
+
+def test_i6_a_disk_that_is_unmounted_and_mounted_again_while_the_daemon_runs(
+    servers: Servers, mounts: ExitStack, tmp_path: Path
+) -> None:
+    """Nothing is deleted meanwhile, not a thing is written beneath, and it goes on by itself."""
+    disk = Disk(mounts, tmp_path / "d", "mkfs.ext4")
+    disk.mount()
+    one = servers.found()
+    root = disk.place / "docs"
+    one.cli("folder", "create", "docs", str(root))
+    two = servers.join(one, "m1")
+    two.cli("folder", "join", "docs", str(two.folder()))
+    put(root / "d/f", b"on the disk")
+    wait(one, 2)
+    run("umount", "-l", str(disk.place))
+    until("it is said", lambda: one.folder_status()["state"] == 5)
+    put(two.folder() / "d/f", b"edited meanwhile")
+    (two.folder() / "new").write_bytes(b"made meanwhile")
+    until("it is known", lambda: one.folder_status()["backlog_in"]["files"] == 2)
+    assert list(disk.place.iterdir()) == []
+    disk.mount_again()
+    until("it goes on", lambda: one.folder_status()["state"] == 4)
+    wait(one, 2)
+    assert_same_trees(root, two.folder())
+    assert (root / "d/f").read_bytes() == b"edited meanwhile"
+    at_rest([one, two])

@@ -144,6 +144,9 @@ class MemoryFileSystem(UserSide):
     def root_in_place(self) -> bool:
         return True
 
+    def opened_anew(self) -> "MemoryFileSystem | None":
+        return None
+
     # Looking.
 
     def stat(self, path: bytes) -> Stat | None:
