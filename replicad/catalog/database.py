@@ -30,6 +30,7 @@ FILE_MODE = 0o600
 """A catalog holds invitations."""
 
 
+MEND = "put the home back from a backup, or move the file away (with its -wal and -shm) to learn anew from the others"
 _DISK_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM))
 _DISK_CODES = frozenset(
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
@@ -43,7 +44,7 @@ def catalog_error(where: object, error: BaseException) -> CatalogError:
     if isinstance(error, OSError):
         why = error.strerror or why
     if not _is_of_the_disk(error):
-        return CatalogError(f"the catalog {where} cannot be used: {why}")
+        return CatalogError(f"the catalog {where} cannot be used: {why}; {MEND}")
     return CatalogDiskError(
         f"the catalog {where} cannot be written: {why}; see to the disk of the home, and it goes on by itself"
     )
@@ -162,4 +163,4 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         verdict = cursor.fetchone()[0]
     if verdict != "ok":
         line = " ".join(str(verdict).split())
-        raise CatalogError(f"the catalog {path} is corrupt ({line}): restore it, or move it away to begin a new one")
+        raise CatalogError(f"the catalog {path} is corrupt ({line}): {MEND}")

@@ -116,7 +116,7 @@ class MemberAtWork:
             failure = self.keeper.failure
             if isinstance(failure, CatalogDiskError):
                 raise failure
-            raise OperatorError(f"the group's catalog cannot be used: {failure}")
+            raise OperatorError(str(failure))
         reading = await self.keeper.call(lambda keeper: keeper.hierarchy.reading())
         self.book = MemberBook(self.home, self._group, self.identity.member_id, reading)
         self.router = Router(self._open_session, self.book.is_removed, self._on_link, self._on_refusal)

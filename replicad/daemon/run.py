@@ -23,7 +23,7 @@ from replicad.core.naming import group_id_from_secret
 from replicad.daemon.clock import wall_ms
 from replicad.daemon.member import MemberAtWork
 from replicad.daemon.office import DaemonOffice
-from replicad.errors import CatalogDiskError, OperatorError, ReplicadError, UsageError
+from replicad.errors import CatalogDiskError, CatalogError, OperatorError, ReplicadError, UsageError
 from replicad.net.identity import Identity, load_or_create
 from replicad.ops.api import OperatorApi
 from replicad.ops.events import EventRing, OperatorEvent
@@ -142,11 +142,11 @@ def _disk_trouble(group: BaseExceptionGroup[BaseException]) -> CatalogDiskError 
 
 
 async def _unwrapped(work: asyncio.Task[None]) -> None:
-    """TaskGroups wrap what ends them: an operator's mistake comes out as itself."""
+    """TaskGroups wrap what ends them: an operator's mistake and a broken catalog come out as themselves."""
     try:
         await work
     except BaseExceptionGroup as group:
-        found = group.subgroup(OperatorError)
+        found = group.subgroup((OperatorError, CatalogError))
         error: BaseException | None = found
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

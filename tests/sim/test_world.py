@@ -118,6 +118,20 @@ def test_i6_a_directory_that_lost_its_marker_and_most_of_its_entries_waits_for_a
     assert told(a, "only 0 of 11 entries") <= 61, "it is not searched at every look"
 
 
+@pytest.mark.parametrize("ms", [0, 5, 20, 60, 150])
+def test_a_marker_that_goes_while_files_arrive_holds_nothing_up_for_good(ms: int) -> None:
+    group = a_group("ab", TEN)
+    a, b = group["a"], group["b"]
+    for number in range(20):
+        put(b, f"d/f{number}", 100 + number)
+    while not a.fetching:
+        group.run(1)
+    group.run(ms)
+    remove_private(a)
+    group.heal()
+    assert_tree(group, {f"d/f{n}": 100 + n for n in range(20)})
+
+
 def test_a_directory_to_which_its_entries_come_back_is_marked_again() -> None:
     group = a_group("ab", TEN)
     a = group["a"]

@@ -86,7 +86,9 @@ def events(server: Server) -> list[str]:
 
 
 @in_namespace
-def test_i10_a_folders_disk_that_is_full_or_read_only_stops_only_what_needs_it_and_heals(servers: Servers) -> None:
+def test_i10_a_disk_that_is_full_or_read_only_and_watches_that_are_used_up_stop_only_what_needs_them(
+    servers: Servers,
+) -> None:
     one, two = two_members(servers, folder="size=4m")
     (one.folder() / "big").write_bytes(os.urandom(6_000_000))
     reason = until("the big file is blocked", lambda: blocked(two).get("big"))
@@ -107,6 +109,18 @@ def test_i10_a_folders_disk_that_is_full_or_read_only_stops_only_what_needs_it_a
     remount(two.folder(), "rw")
     servers.synchronized(one, members=2)
     servers.same([one, two])
+
+    # Where inotify watches are used up, the sysctl is named, and the folder is polled.
+    two.stop()
+    for number in range(20):
+        (two.folder() / f"d{number}").mkdir()
+    limit = Path("/proc/sys/user/max_inotify_watches")
+    one.stop()
+    limit.write_text("10")
+    two.start()
+    polled = until("it is polled", lambda: two.folder_status()["polled"])
+    assert "raise the sysctl fs.inotify.max_user_watches (now " in polled
+    assert sum("raise the sysctl" in line for line in events(two)) == 1, "not once for each directory"
 
 
 @in_namespace
@@ -132,21 +146,6 @@ def test_i12_a_home_whose_disk_is_full_loses_nothing_and_goes_on_when_there_is_r
     assert "see to the disk of the home" in reason
     assert "see to the disk of the home" in two.run("folder", "list").stderr
     two.stop()
-
-
-@in_namespace
-def test_where_inotify_watches_are_used_up_the_sysctl_is_named_and_the_folder_is_polled(servers: Servers) -> None:
-    one, two = two_members(servers)
-    two.stop()
-    for number in range(20):
-        (two.folder() / f"d{number}").mkdir()
-    limit = Path("/proc/sys/user/max_inotify_watches")
-    one.stop()
-    limit.write_text("10")
-    two.start()
-    polled = until("it is polled", lambda: two.folder_status()["polled"])
-    assert "raise the sysctl fs.inotify.max_user_watches (now " in polled
-    assert sum("raise the sysctl" in line for line in events(two)) == 1, "not once for each directory"
 
 
 def test_i6_what_users_do_to_a_folders_directory_heals_or_waits_for_an_operator(servers: Servers) -> None:
