@@ -86,7 +86,7 @@ def events(server: Server) -> list[str]:
 
 
 @in_namespace
-def test_i10_a_disk_that_is_full_or_read_only_and_watches_that_are_used_up_stop_only_what_needs_them(
+def test_i10_full_and_read_only_disks_and_used_up_watches_stop_only_what_needs_them(
     servers: Servers,
 ) -> None:
     one, two = two_members(servers, folder="size=4m")
@@ -133,19 +133,18 @@ def test_i12_a_home_whose_disk_is_full_loses_nothing_and_goes_on_when_there_is_r
     (two.folder() / "mine").write_text("written while the home was full")
     until("the folder says why", lambda: "see to the disk of the home" in (two.folder_status()["reason"] or ""))
     assert two.folder_status()["state"] == 5
-    filler.unlink()
-    servers.synchronized(one, members=2)
-    servers.same([one, two])
-    assert (one.folder() / "mine").exists()
-    assert "Traceback" not in two.last_words()
     two.stop()
-
-    fill(filler)
+    fill(two.home / "more")
     two.start()
     reason = until("it runs, and says why it does nothing", lambda: two.status()["member"]["trouble"])
     assert "see to the disk of the home" in reason
     assert "see to the disk of the home" in two.run("folder", "list").stderr
-    two.stop()
+    filler.unlink()
+    (two.home / "more").unlink()
+    servers.synchronized(one, members=2)
+    servers.same([one, two])
+    assert (one.folder() / "mine").exists()
+    assert "Traceback" not in two.last_words()
 
 
 def test_i6_what_users_do_to_a_folders_directory_heals_or_waits_for_an_operator(servers: Servers) -> None:
