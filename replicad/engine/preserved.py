@@ -37,6 +37,8 @@ from replicad.files.fs import FileSystem
 
 ROWS_MAX = 20_000
 """Of one member in one list: 10 MB, and more than anybody reads. The rest is counted as left off."""
+LISTED_BYTES_MAX = 32 * 1_048_576
+"""Of one member's paths and reasons in one list: rows may have 64 KiB each."""
 ANSWER_MS = 10_000
 """In which a member sends the next page, or has brought a file back."""
 ASKED_MAX = 64
@@ -59,6 +61,7 @@ class _Asked:
     owing: dict[MemberId, tuple[int, int]] = field(default_factory=dict)
     """(correlation, deadline)."""
     listing: Listing = field(default_factory=Listing)
+    told_bytes: dict[MemberId, int] = field(default_factory=dict)
     reply: RestoreReply | None = None
 
 
@@ -95,7 +98,7 @@ class Preserved:
     def list_group(self, peers: Iterable[MemberId], now_ms: int) -> tuple[int, list[Effect]]:
         """Ask these members, and this one. Returns the ticket."""
         ticket, asked = self._ask()
-        rows, more = self._page(0, ROWS_MAX, PAGE_BYTES_MAX * 64)
+        rows, more = self._page(0, ROWS_MAX, LISTED_BYTES_MAX)
         asked.listing.rows[self._own] = rows
         if more:
             asked.listing.left_off.append(self._own)
@@ -207,7 +210,9 @@ class Preserved:
             rows = asked.listing.rows.setdefault(peer, [])
             rows += page.rows
             del asked.owing[peer]
-            if page.more and len(rows) >= ROWS_MAX:
+            told = sum(len(row.path) + len(row.why) for row in page.rows)
+            asked.told_bytes[peer] = asked.told_bytes.get(peer, 0) + told
+            if page.more and (len(rows) >= ROWS_MAX or asked.told_bytes[peer] >= LISTED_BYTES_MAX):
                 asked.listing.left_off.append(peer)
             elif page.more:
                 return [self._send_request(asked, peer, page.rows[-1].number, now_ms)]

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
 
 from replicad.catalog import database, ledger, lookups, migrating, pages
 from replicad.catalog.database import MemoryDatabase
@@ -310,3 +312,23 @@ def test_an_empty_catalog_in_memory_is_a_copy_and_not_shared() -> None:
     one.commit(draft, now_ms=1)
     assert (one.replica, other.replica) == (OWN, 6)
     assert other.node(16) is None
+
+
+def test_what_the_first_schema_had_preserved_is_listed_without_a_winner(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with sqlite3.connect(path, isolation_level=None) as db:
+        engine = create_engine("sqlite://", creator=lambda: db, poolclass=StaticPool)
+        config = Config()
+        config.set_main_option("script_location", str(migrating.migrations_directory()))
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+        assert migrating.stored_revision(db, path) == "0001"
+        row = (7, "PreExisting", b"d/f", 1, 5, b"", None, None, 1_000, "why", b"7-3e8-f")
+        db.execute(f"INSERT INTO preserved VALUES ({', '.join('?' * len(row))})", row)
+    db.close()
+    catalog = open_at(path)
+    (found,) = catalog.preserved(10)
+    assert (found.path, found.why, found.replica, found.winner) == (b"d/f", "why", None, None)
+    assert catalog.undigested() == found
+    catalog.close()

@@ -84,6 +84,12 @@ def test_a_list_ends_where_somebody_keeps_more_than_anybody_reads(monkeypatch: p
     assert found is not None
     assert len(found.rows[group["b"].id]) == 6
     assert "b" in names(group, found.left_off)
+    monkeypatch.setattr(preserved, "ROWS_MAX", 100)
+    monkeypatch.setattr(preserved, "LISTED_BYTES_MAX", 100)
+    found = ask(group["a"])
+    assert found is not None
+    assert len(found.rows[group["b"].id]) < 8, "it tells too much of too few"
+    assert "b" in names(group, found.left_off)
 
 
 def test_who_goes_away_or_does_not_answer_is_named_and_holds_nobody_up() -> None:
