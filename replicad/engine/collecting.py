@@ -12,6 +12,7 @@ from replicad.catalog.changes import CONFLICT_AND_DELETED, Preserved, RemovePres
 from replicad.catalog.store import Catalog
 from replicad.core.effects import Changed, Effect, Report
 from replicad.engine.disposal import store_path
+from replicad.engine.renames import trouble
 from replicad.engine.settings import FolderSettings
 from replicad.files.fs import DIRECTORY, FileSystem
 
@@ -59,6 +60,8 @@ class Collecting:
         """Bytes still to be deleted; 0: none."""
         self._after = 0
         self._deleted = self._deleted_bytes = 0
+        self._reason = ""
+        """Why something could not be deleted, as it was told last."""
 
     def recheck(self) -> None:
         """The settings have changed."""
@@ -72,22 +75,37 @@ class Collecting:
         return now_ms if self._checked_ms is None else self._checked_ms + IDLE_CHECK_MS
 
     def work(self, settings: FolderSettings, now_ms: int) -> list[Effect]:
-        """A bounded piece, committed. Raises OSError, CatalogError."""
-        if not self._goal and not self._begin(settings, now_ms):
-            return []
+        """A bounded piece, committed. What the disk does not let go of stays, and is told once. Raises CatalogError."""
+        try:
+            if not self._goal and not self._begin(settings, now_ms):
+                return []
+        except OSError as error:
+            return self._told(trouble(b"", error).reason)
+        told: list[Effect] = []
         rows = self._catalog.preserved_in(CONFLICT_AND_DELETED, COLLECTED_A_STEP, self._after)
         gone: list[int] = []
         for row in rows:
             self._after = row.preserved_id
             if self._goal and row.when_ms <= now_ms - settings.preserved_min_age_ms:
-                remove_stored(self._fs, row)
+                try:
+                    remove_stored(self._fs, row)
+                except OSError as error:
+                    told += self._told(trouble(row.path, error).reason)
+                    continue
                 gone.append(row.preserved_id)
                 self._deleted_bytes += row.size
                 self._goal = max(0, self._goal - row.size)
         self._deleted += len(gone)
         if gone:
             self._catalog.commit(None, [RemovePreserved(tuple(gone))], now_ms=now_ms)
-        return [] if self._goal and rows else self._end()
+        return told if self._goal and rows else [*told, *self._end()]
+
+    def _told(self, reason: str) -> list[Effect]:
+        """Until it is another reason, or the next start."""
+        if reason == self._reason:
+            return []
+        self._reason = reason
+        return [Report(0, f"{CONFLICT_AND_DELETED} cannot be kept within its quota: {reason}")]
 
     def _begin(self, settings: FolderSettings, now_ms: int) -> bool:
         if self._checked_ms is not None and self._checked_ms <= now_ms < self._checked_ms + CHECK_MS:

@@ -163,7 +163,7 @@ class Preserved:
         return []
 
     def work(self, settings: FolderSettings, now_ms: int, *, disk: bool) -> list[Effect]:
-        """A bounded piece of what is to be done by itself; `disk`: the root is there. Raises OSError, CatalogError."""
+        """A bounded piece of what is to be done by itself; `disk`: the root is there. Raises CatalogError."""
         for asked in self._asked.values():
             self._expire(asked, now_ms)
         if not disk:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.core.effects import Effect, Report
 from replicad.engine.collecting import CHECK_MS, COLLECTED_A_STEP, RESERVE_BYTES, Collecting, no_room_to_keep
@@ -140,3 +142,25 @@ def test_of_a_small_disk_only_a_hundredth_is_left_alone() -> None:
     free = rig.fs.free_bytes()
     assert no_room_to_keep(rig.fs, free - 1_000) == ""
     assert "1000 stay free" in no_room_to_keep(rig.fs, free - 999)
+
+
+def test_i10_what_the_disk_does_not_let_go_of_stays_and_is_told_once() -> None:
+    rig = Rig()
+    keep(rig, 100)
+    rig.now_ms += 2 * HOUR_MS
+    stubborn = {row.stored_name for row in rig.rows()[:3]}
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "unlink" and any(path.rpartition(b"/")[2] in stubborn for path in paths):
+            raise OSError(errno.EPERM, "immutable")
+
+    rig.fs.before_change = refuse
+    collecting = Collecting(rig.catalog, rig.fs)
+    effects = collect(rig, collecting)
+    texts = [effect.text for effect in effects if isinstance(effect, Report)]
+    assert texts[0] == "ConflictAndDeleted cannot be kept within its quota: the system does not allow it"
+    assert len(texts) == 2
+    assert numbers(rig) == [0, 1, 2, *range(43, 100)]
+    keep(rig, 50)
+    rig.now_ms += 2 * HOUR_MS
+    assert not [one for one in collect(rig, collecting) if isinstance(one, Report) and "cannot" in one.text]
