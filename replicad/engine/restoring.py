@@ -25,6 +25,7 @@ from replicad.engine.renames import rename, trouble
 from replicad.errors import OperatorError
 from replicad.files.fs import DIRECTORY, FILE, FileSystem, Stat
 from replicad.files.paths import join, split
+from replicad.files.sparse import write_sparse
 
 NAMES_TRIED_MAX = 1_000
 """Beside a name that is taken; who has restored as many is told to say where."""
@@ -85,8 +86,10 @@ def _bring_copy(fs: FileSystem, source: bytes, stat: Stat, preserved_id: int, br
         fs.unlink(copy)
     try:
         with fs.open_read(source) as read, fs.create(copy) as written:
-            for offset in range(0, stat.size, COPIED_AT_ONCE_BYTES):
-                written.write_at(offset, read.read_at(offset, COPIED_AT_ONCE_BYTES))
+            size = read.stat().size
+            written.truncate(size)
+            for offset in range(0, size, COPIED_AT_ONCE_BYTES):
+                write_sparse(written, offset, read.read_at(offset, COPIED_AT_ONCE_BYTES))
             written.set_meta(stat.mode, stat.mtime_ns)
             written.sync()
         return bring(copy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from blake3 import blake3
 
@@ -9,11 +11,13 @@ from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.core.effects import HashFile
 from replicad.core.preserving import LOST_ITS_NAME
 from replicad.core.records import FILE, Content, Stamp, record
+from replicad.engine import restoring
 from replicad.engine.digesting import STORES, Digesting
 from replicad.engine.disposal import preserve, stranger
-from replicad.engine.restoring import delete, restore
+from replicad.engine.restoring import COPIED_AT_ONCE_BYTES, delete, restore
 from replicad.errors import OperatorError
 from replicad.files.hashing import hash_file
+from replicad.files.real_fs import RealFileSystem
 from tests.engine.rig import Author, Rig
 
 
@@ -153,6 +157,26 @@ def test_a_file_that_lost_its_name_is_copied_since_it_may_come_up_again() -> Non
     assert (again.mode, again.mtime_ns, again.inode != stat.inode) == (0o640, stat.mtime_ns, True)
     assert (read(rig, b"f"), rig.stored(), len(rig.rows()), rig.staging()) == (b"1", [b"1"], 1, [])
     assert brought(rig, number) == b"f (restored)"
+
+
+def test_a_copy_has_the_holes_that_the_file_had(tmp_path: Path) -> None:
+    fs = RealFileSystem(tmp_path)
+    (tmp_path / ".replicad/staging").mkdir(parents=True)
+    with (tmp_path / "kept").open("wb") as file:
+        file.truncate(3 * COPIED_AT_ONCE_BYTES + 7)
+        file.seek(COPIED_AT_ONCE_BYTES + 100)
+        file.write(b"in between")
+    stat = fs.stat(b"kept")
+    assert stat is not None
+
+    def bring(copy: bytes) -> bytes:
+        fs.rename(copy, b"copy")
+        return b"copy"
+
+    restoring._bring_copy(fs, b"kept", stat, 1, bring)
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "kept").read_bytes()
+    assert (tmp_path / "copy").stat().st_blocks * 512 <= 65_536
+    fs.close()
 
 
 # -- contents that are read
