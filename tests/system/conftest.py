@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.folder_tools import Pair
 from tests.system.harness import Servers
 
 
@@ -16,3 +17,14 @@ def servers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Servers]
     finally:
         made.close()
         print(made.logs())  # pytest shows it for a failed test alone
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two running members for all tests of a module, each of which leaves nothing blocked behind."""
+    made = Servers(tmp_path_factory.mktemp("pair"))
+    try:
+        yield made, made.group(2)
+    finally:
+        made.close()
+        print(made.logs())

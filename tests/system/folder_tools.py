@@ -16,6 +16,8 @@ from tests.tree_compare import read_tree
 ANSWER_MORE_S = 30.0
 """A `wait` is answered when its time is out, or a little later on a machine that is busy."""
 MTIME_NS = 1_600_000_000_123_456_789
+Pair = tuple[Servers, list[Server]]
+"""Two running members that the tests of a module share (the fixture `pair`)."""
 
 
 def put(path: Path, data: bytes, mode: int = 0o644, mtime_ns: int = MTIME_NS) -> None:

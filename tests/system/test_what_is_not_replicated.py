@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from replicad.core.diff import OTHER_KIND
-from tests.system.folder_tools import all_the_same, at_rest, put, wait
-from tests.system.harness import Server, Servers, until
+from tests.system.folder_tools import Pair, all_the_same, at_rest, put, wait
+from tests.system.harness import Server, until
 from tests.tree_compare import differences, read_tree
 
 BAD_NAME = b"fifo \xff\n"
@@ -55,9 +55,10 @@ def make_special(root: Path, opened: list[socket.socket]) -> set[object]:
 
 
 def test_fifos_sockets_and_devices_are_listed_with_their_reason_and_stop_nothing(
-    servers: Servers, opened: list[socket.socket]
+    pair: Pair, opened: list[socket.socket]
 ) -> None:
-    one, two = members = servers.group(2)
+    servers, members = pair
+    one, two = members
     root = one.folder()
     made = make_special(root, opened)
     wait(one, 2)
@@ -94,9 +95,12 @@ def test_fifos_sockets_and_devices_are_listed_with_their_reason_and_stop_nothing
     at_rest(members)
 
 
-def test_a_directory_in_which_another_member_has_a_fifo_stays_there_with_that_reason(servers: Servers) -> None:
+def test_a_directory_in_which_another_member_has_a_fifo_stays_there_with_that_reason(
+    pair: Pair,
+) -> None:
     """Rule 12, S32. What comes in at a name that a fifo has waits, and arrives when the fifo is gone."""
-    one, two = members = servers.group(2)
+    servers, members = pair
+    one, two = members
     put(one.folder() / "d/sub/f", b"f")
     all_the_same(servers, members)
     os.mkfifo(two.folder() / "d/sub/fifo")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.system.folder_tools import all_the_same, at_rest, wait
-from tests.system.harness import Server, Servers, until
+from tests.system.folder_tools import Pair, all_the_same, at_rest, wait
+from tests.system.harness import Server, until
 
 LINES = 40
 WRITER = """
@@ -50,9 +50,10 @@ def holds(member: Server, name: str, content: bytes) -> bool:
     return path.exists() and path.read_bytes() == content
 
 
-def test_what_is_appended_arrives_while_the_file_stays_open(servers: Servers) -> None:
+def test_what_is_appended_arrives_while_the_file_stays_open(pair: Pair) -> None:
     """Line by line, each in its own time; and what was written by half shows up when the rest is there, too."""
-    one, two = members = servers.group(2)
+    servers, members = pair
+    one, two = members
     with (one.folder() / "log").open("ab", buffering=0) as log, (one.folder() / "big").open("wb", buffering=0) as big:
         for number in range(LINES):
             log.write(b"line %d\n" % number)
@@ -68,8 +69,11 @@ def test_what_is_appended_arrives_while_the_file_stays_open(servers: Servers) ->
     at_rest(members)
 
 
-def test_a_log_and_a_database_written_all_the_time_hold_nothing_else_up_and_arrive_in_the_end(servers: Servers) -> None:
-    one, two = members = servers.group(2)
+def test_a_log_and_a_database_written_all_the_time_hold_nothing_else_up_and_arrive_in_the_end(
+    pair: Pair,
+) -> None:
+    servers, members = pair
+    one, two = members
     with writing(one.folder()) as writer:
         for number in range(5):
             content = b"beside it, %d" % number
