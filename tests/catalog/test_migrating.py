@@ -240,7 +240,9 @@ def test_damage_is_found_at_an_unclean_start_before_anything_is_read(tmp_path: P
     catalog.close()
     damage(path)
     (tmp_path / "a.db-wal").touch()
-    with pytest.raises(CatalogError, match=r"is corrupt .*: put the home back from a backup, or move the file away") as caught:
+    with pytest.raises(
+        CatalogError, match=r"is corrupt .*: put the home back from a backup, or move the file away"
+    ) as caught:
         open_at(path)
     assert "\n" not in str(caught.value)
 
