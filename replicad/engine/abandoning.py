@@ -13,7 +13,7 @@ import msgspec
 from replicad.core.abandon import abandon, lacks_content, missing_below
 from replicad.core.cnset import EMPTY
 from replicad.core.draft import Draft
-from replicad.core.effects import Changed, Effect
+from replicad.core.effects import Changed, Effect, Report
 from replicad.core.ids import ROOT, Cn, MemberId, ReplicaId, Uid
 from replicad.core.tree import Slot, outcome
 from replicad.core.tree_places import rep
@@ -63,7 +63,12 @@ def abandon_path(
     author, kept, gone = abandon(draft, found, now_ms)
     slots, touched = author.touched()
     replica.commit_own(draft, slots, touched, now_ms)
-    return Abandoned(kept, gone, len(found) == ABANDONED_MAX), [Changed(), *replica.exchange.after_commit(now_ms)]
+    report = Report(0, f"an operator has given up versions: {kept} files are as they are here, {gone} are gone", path)
+    return Abandoned(kept, gone, len(found) == ABANDONED_MAX), [
+        report,
+        Changed(),
+        *replica.exchange.after_commit(now_ms),
+    ]
 
 
 def _slot_of_path(replica: FolderReplica, path: bytes) -> Slot:

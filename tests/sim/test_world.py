@@ -292,6 +292,7 @@ def test_abandon_settles_on_what_is_still_there() -> None:
     group.retire("c")
     assert abandoned(a, "f") == (1, 0)
     assert b"f" not in dict(a.running.blocked()), "at once"
+    assert told(a, "an operator has given up versions: 1 files are as they are here, 0 are gone") == 1
     assert abandoned(b, "d") == (0, 1)
     assert abandoned(b, "g") == (1, 0)
     group.heal()
