@@ -336,3 +336,25 @@ def test_abandon_gives_up_nothing_that_is_here_or_unknown() -> None:
     for path, why in (("f", "nothing there waits"), ("nope", "knows nothing at this path"), ("", "not the folder")):
         with pytest.raises(OperatorError, match=why):
             abandoned(group["a"], path)
+
+
+# -- clocks that are off
+
+
+def test_clocks_that_are_hours_off_hold_nothing_up_and_one_a_day_ahead_is_told() -> None:
+    group = a_group("abc", {"f": 1}, offsets_ms={"b": 5 * HOUR_MS, "c": -3 * HOUR_MS})
+    a, b, c = (group[name] for name in "abc")
+    for number, member in enumerate((b, c, a, b), 2):  # each after it has seen the one before
+        put(member, "f", number)
+        put(member, f"new{number}", number)
+        group.run(5_000)
+        assert tree(a)["f"] == tree(b)["f"] == tree(c)["f"] == number
+    assert not told(a, "ahead")
+    b.set_clock(30 * HOUR_MS)
+    put(b, "f", 101)
+    put(b, "new2", 102)
+    group.run(5_000)
+    assert told(a, "is more than a day ahead; its changes win until others edit after them") == 1
+    put(c, "f", 103)
+    group.heal()
+    assert_tree(group, {"f": 103, "new2": 102, "new3": 3, "new4": 4, "new5": 5})
