@@ -6,6 +6,7 @@ itself there again, in a process of its own.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from tests.system.harness import ANY_PORT, Server, Servers, until
 
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private")
 INSIDE = "TESTS_IN_NAMESPACE"
+LIBC = ctypes.CDLL(None, use_errno=True)
+MS_RDONLY, MS_REMOUNT = 1, 32
 
 
 def in_namespace(test: Callable[..., None]) -> Callable[..., None]:
@@ -47,8 +50,12 @@ def mount(path: Path, options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
 
 
-def remount(path: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(path)], check=True)
+def remount(path: Path, *, size: str = "", read_only: bool = False) -> None:
+    """By the system call: mount(8) adds owners that this namespace does not know."""
+    flags = MS_REMOUNT | (MS_RDONLY if read_only else 0)
+    options = f"size={size}".encode() if size else None
+    if LIBC.mount(b"none", os.fsencode(path), None, flags, options):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
 
 
 def fill(path: Path) -> None:
@@ -91,22 +98,26 @@ def test_i10_full_and_read_only_disks_and_used_up_watches_stop_only_what_needs_t
 ) -> None:
     one, two = two_members(servers, folder="size=4m")
     (one.folder() / "big").write_bytes(os.urandom(6_000_000))
-    reason = until("the big file is blocked", lambda: blocked(two).get("big"))
-    assert reason.startswith("no room on the folder's disk: the file needs 6000000 bytes, and ")
+    needs = "no room on the folder's disk: the file needs 6000000 bytes, and "
+    until("the big file is blocked", lambda: blocked(two).get("big", "").startswith(needs))
     for number in range(20):
         (one.folder() / f"small{number}").write_text("fits")
     until("what fits is there", lambda: (two.folder() / "small19").exists())
-    remount(two.folder(), "size=40m")
+    remount(two.folder(), size="40m")
     servers.synchronized(one, members=2)
     servers.same([one, two])
 
-    remount(two.folder(), "ro")
+    remount(two.folder(), read_only=True)
     (one.folder() / "small0").write_text("new")
     (one.folder() / "small1").unlink()
-    until("both are blocked", lambda: {"small0", "small1"} <= blocked(two).keys())
-    assert {"read-only" in reason.lower() for reason in blocked(two).values()} == {True}
+
+    def refused() -> bool:
+        reasons = blocked(two)
+        return all("read-only" in reasons.get(name, "").lower() for name in ("small0", "small1"))
+
+    until("both are blocked", refused)
     assert two.folder_status()["state"] == 4
-    remount(two.folder(), "rw")
+    remount(two.folder())
     servers.synchronized(one, members=2)
     servers.same([one, two])
 
