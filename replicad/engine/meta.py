@@ -48,6 +48,9 @@ def set_times(fs: FileSystem, path: bytes, node: Node, content: Content) -> tupl
             return None, False
         file.set_meta(content.mode, content.mtime_ns)
         stat = file.stat()
+        if stat.mode != content.mode:  # somebody has changed it since, or it cannot be held
+            file.set_meta(content.mode, content.mtime_ns)
+            stat = file.stat()
         return _noted(stat, content), _is_right(file, content) and file.stat() == stat
 
 

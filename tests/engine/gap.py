@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from replicad.core.draft import Draft
 from replicad.core.effects import HashFile
@@ -38,8 +39,11 @@ class Watched(Rig):
 
     def start(self) -> None:
         super().start()
-        self.watch = MemoryWatch(self.fs, self._take_change)
+        self.watch = self.make_watch()
         self.scanner = Scanner(self.fs, self.watch, lambda: True, founding=lambda: False)
+
+    def make_watch(self) -> MemoryWatch:
+        return MemoryWatch(self.fs, self._take_change)
 
     def kill(self) -> None:
         super().kill()
@@ -130,10 +134,11 @@ class Gap:
     armed: bool = True
     always: tuple[tuple[bytes, ...], ...] = ()
     """As of the story, until the user leaves a path empty."""
+    make_rig: ClassVar[Callable[[Bodies], Watched]] = Watched
 
     def __post_init__(self) -> None:
         self.always = () if self.no_exchange else self.story.always
-        self.rig = Watched(Bodies())
+        self.rig = self.make_rig(Bodies())
         self.rig.fs.exchanges = not self.no_exchange
         if not self.births:
             hide_births(self.rig.fs)

@@ -72,7 +72,7 @@ class Rig:
         self.quota_bytes = quota_bytes
         self.bodies = bodies if bodies is not None else Bodies()
         self.database = MemoryDatabase()
-        self.fs = MemoryFileSystem(self.now_ns)
+        self.fs = self.make_fs()
         for path in PRIVATE_DIRS:
             self.fs.make_dir(path, 0o700)
         self.settled: Callable[[Uid], bool] = lambda uid: True
@@ -80,6 +80,9 @@ class Rig:
         self.dirty: list[bytes] = []
         self.before_commit: Callable[[], None] = lambda: None
         self.start()
+
+    def make_fs(self) -> MemoryFileSystem:
+        return MemoryFileSystem(self.now_ns)
 
     def now_ns(self) -> int:
         self._ticks += self._tick_ns

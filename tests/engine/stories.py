@@ -152,6 +152,22 @@ def the_parent_comes(author: Author, held: Records) -> Records:
     return [record((77).to_bytes(16, "big"), made.kind, made.place, made.content)]
 
 
+LARGE_BODY = b"new and large" * 20_000
+"""Has a manifest, and is not read again by whoever sets its times."""
+
+
+def edit_at_length(author: Author, held: Records) -> Records:
+    return [author.edit(held[0], LARGE_BODY)]
+
+
+def one_large_file(author: Author) -> Records:
+    return [author.file(b"f", b"old and large" * 20_000)]
+
+
+def edit_inside(author: Author, held: Records) -> Records:
+    return [author.edit(held[1], b"new version")]
+
+
 FILE_STORIES = (
     Story("put at a free name", nothing, put_new, (b"f",)),
     Story("put over an older version", one_file, edit, (b"f",), ((b"f",),)),
@@ -161,6 +177,8 @@ FILE_STORIES = (
     Story("swap", two_files, swap, (b"f", b"g"), ((b"f",), (b"g",))),
     Story("swap and edit", two_files, swap_with_edit, (b"f", b"g"), ((b"f",), (b"g",))),
     Story("move in turn", two_files, turn, (b"f", b"g", b"h")),
+    Story("put a large one over another", one_large_file, edit_at_length, (b"f",), ((b"f",),)),
+    Story("set mode and mtime of a large one", one_large_file, new_meta, (b"f",), ((b"f",),)),
     Story("remove", one_file, delete, (b"f",)),
     Story("set mode and mtime", one_file, new_meta, (b"f",), ((b"f",),)),
     Story("set mode", one_file, new_mode, (b"f",), ((b"f",),)),
@@ -175,6 +193,7 @@ DIRECTORY_STORIES = (
     Story("make a directory", nothing, make_directory, (b"f",)),
     Story("remove a directory", directory_with_file, delete_all, (b"d",)),
     Story("move a directory", directory_with_file, move_directory, (b"d", b"e"), ((b"d", b"e"),)),
+    Story("put in a directory", directory_with_file, edit_inside, (b"d",)),
     Story("nest a directory", directory_with_file, nest, (b"d",)),
     Story("swap directories", two_directories, swap_directories, (b"d", b"e"), ((b"d",), (b"e",))),
     Story("a directory becomes a file", directory_with_file, directory_becomes_file, (b"d",), ((b"d",),)),

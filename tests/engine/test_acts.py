@@ -27,21 +27,22 @@ ON_LINKS = (delete, rename_away, replace_directory, save)
 BECOMES_A_FILE = (*ON_DIRECTORIES, write, save)
 
 
-def _acts(story: Story, path: bytes) -> tuple[Act, ...]:
+def acts_of(story: Story, path: bytes) -> tuple[Act, ...]:
     """What a user can do there at some instant of the story."""
     if story in FILE_STORIES:
         open_before = path in Gap(story).handles
         return ON_FILES if open_before else tuple(act for act in ON_FILES if act is not append)
     if story.name == "retarget a symlink":
         return ON_LINKS
-    return ON_DIRECTORIES if story.name in ("nest a directory", "swap directories") else BECOMES_A_FILE
+    remains = story.name in ("nest a directory", "swap directories", "put in a directory")
+    return ON_DIRECTORIES if remains else BECOMES_A_FILE
 
 
 _MATRIX = [
     (story, path, act)
     for story in (*FILE_STORIES, *DIRECTORY_STORIES)
     for path in story.paths
-    for act in _acts(story, path)
+    for act in acts_of(story, path)
 ]
 
 
