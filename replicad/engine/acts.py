@@ -18,8 +18,7 @@ Invariants at every instant, and so at a kill -9:
 An error may come after anything: what it left is found out as after a crash (engine.resume).
 
 RACE: a writer that has the file open goes on writing into what came out. What comes out is therefore kept in staging
-until it has been quiet (engine.disposal), and preserved when it was not. Worst case: a writer that pauses for longer
-than that, without closing, and writes again, writes into an unlinked file.
+until it has been quiet and is closed (engine.disposal, with what is left of this), and preserved when it was not.
 RACE: a change that keeps size and mtime, made between the check and the rename. The check refuses files whose mtime is
 within FRESH_NS of now, so such a change must also have set its mtime back. Worst case: it is kept until quiet only.
 """

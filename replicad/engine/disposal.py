@@ -1,10 +1,18 @@
 """What came off the disk: preserved for an operator, or kept until quiet and then deleted (I3).
 
 A writer may still hold open a file that has just been replaced or deleted. So nothing is unlinked at once: it lies in
-staging for QUIET_MS, is looked at again, and is deleted only when nobody has written to it meanwhile; else it is
-preserved. The stores are `.replicad/ConflictAndDeleted` and `.replicad/PreExisting`; an entry is moved there by a
-rename before the commit that lists it, so a crash leaves at worst a file in a store that no list names; the next start
-lists it (engine.recovery).
+staging for QUIET_MS, is looked at again, and is deleted only when nobody has written to it meanwhile, and nobody has it
+open for writing, as far as the system tells; one that was written to is preserved, and so is one that is open for
+longer than OPEN_MAX_MS: what is written to it from then on is in the store.
+
+The stores are `.replicad/ConflictAndDeleted` and `.replicad/PreExisting`; an entry is moved there by a rename before
+the commit that lists it, so a crash leaves at worst a file in a store that no list names; the next start lists it
+(engine.recovery).
+
+RACE: where the system does not tell who has a file open (of another user's files without root, on some network
+filesystems), a writer that pauses for longer than QUIET_MS, without closing, and writes again, writes into an unlinked
+file. So does one who opens it in the microseconds between that question and the unlinking: by way of another process's
+descriptors alone, since staging is nobody's business.
 """
 
 from __future__ import annotations
@@ -29,16 +37,19 @@ from replicad.core.steps import Step
 from replicad.core.view import Node, ObjectState
 from replicad.engine.intents import Seen, in_staging
 from replicad.engine.renames import rename
-from replicad.files.fs import DIRECTORY, FileSystem, Stat
+from replicad.files.fs import DIRECTORY, FILE, FileSystem, Stat
 
 QUIET_MS = 5_000
 """An editor that saves in several writes pauses for less."""
+OPEN_MAX_MS = 600_000
+"""A file that somebody has open for writing lies in staging for so long, against its quota; then it is preserved."""
 OUTS_A_STEP = 512
 """How many files are looked at again in one go: each costs a stat and an unlink, some 20 µs."""
 NAME_KEPT_BYTES = 200
 """Of the old name, in a store: with the number and the time before it a name stays under 255 bytes."""
 CHANGED_IN_THE_MOMENT = "changed here in the moment in which it was replaced"
 WRITTEN_TO_SINCE = "written to after it was replaced or deleted"
+STILL_OPEN = "open for writing long after it was replaced or deleted"
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -51,6 +62,8 @@ class OutNote(msgspec.Struct, frozen=True, array_like=True):
     uid: Uid
     replica: ReplicaId
     digest: bytes
+    since_ms: int = 0
+    """When it came out; 0: not known."""
 
 
 _note_decoder = msgspec.msgpack.Decoder(OutNote)
@@ -88,7 +101,8 @@ def store_of(step: Step) -> str:
 
 def keep_until_quiet(staging_name: bytes, out_id: int, note: OutNote, now_ms: int) -> AddOut:
     """A file that came out of the tree stays in staging, under the name that it has there."""
-    return AddOut(Out(out_id, staging_name, _encoder.encode(note), now_ms + QUIET_MS))
+    since = msgspec.structs.replace(note, since_ms=now_ms)
+    return AddOut(Out(out_id, staging_name, _encoder.encode(since), now_ms + QUIET_MS))
 
 
 def preserve(
@@ -163,8 +177,7 @@ def settle_out(
     try:
         return _settle_out(fs, out, preserved_id, store, now_ms, replica)
     except OSError:
-        later = msgspec.structs.replace(out, due_ms=now_ms + QUIET_MS)
-        return [RemoveOut((out.out_id,)), AddOut(later)]
+        return _later(out, now_ms)
 
 
 def _settle_out(
@@ -180,5 +193,14 @@ def _settle_out(
         now_seen = msgspec.structs.replace(note, seen=Seen.of(stat), digest=b"", replica=replica)
         kept = preserve(fs, at, preserved_id, store, now_seen, WRITTEN_TO_SINCE, now_ms)
         return [*done, kept] if kept is not None else done
+    if stat.kind == FILE and fs.is_open_for_writing(at):
+        if note.since_ms <= now_ms < note.since_ms + OPEN_MAX_MS:
+            return _later(out, now_ms)
+        kept = preserve(fs, at, preserved_id, store, note, STILL_OPEN, now_ms)
+        return [*done, kept] if kept is not None else done
     fs.unlink(at)
     return done
+
+
+def _later(out: Out, now_ms: int) -> list[Change]:
+    return [RemoveOut((out.out_id,)), AddOut(msgspec.structs.replace(out, due_ms=now_ms + QUIET_MS))]

@@ -86,6 +86,10 @@ class FileSystem(Protocol):
     def open_read(self, path: bytes) -> OpenFile:
         """A regular file only, no atime update if allowed; a fifo or device raises OSError ELOOP, ENXIO or EINVAL."""
 
+    def is_open_for_writing(self, path: bytes) -> bool:
+        """Whether anybody has this regular file open for writing, or mapped so; False also where the system does not
+        tell. This process must not have it open so."""
+
     def create(self, path: bytes) -> OpenFile:
         """A new regular file, mode 0600, open for reading and writing; FileExistsError if the name is taken."""
 

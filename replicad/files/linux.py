@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import stat as stat_module
 import struct
 import threading
@@ -48,6 +49,7 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UTIME_OMIT = (1 << 30) - 2
 
+_F_SETSIG = 10
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_IDLE = 3 << 13
 _NICE_MAX = 19
@@ -230,6 +232,22 @@ def change_mtime(directory: int, name: bytes, mtime_ns: int) -> None:
     times[1].seconds, times[1].nanoseconds = divmod(mtime_ns, 1_000_000_000)
     if _utimensat(directory, name, times, _AT_SYMLINK_NOFOLLOW) < 0:
         raise _error(name)
+
+
+def is_open_for_writing(handle: int) -> bool:
+    """Whether anybody has the regular file behind this handle (open for reading) open for writing, or mapped so.
+
+    A lease for reading is given only where nobody has; it is given back at once. False also where the system gives none
+    to us: to who is neither the file's owner nor root, or on filesystems that have none.
+    """
+    # Who opens the file for writing while we have the lease waits for us, and we get a signal: not SIGIO, which kills.
+    fcntl.fcntl(handle, _F_SETSIG, signal.SIGURG)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def lower_priority() -> None:

@@ -71,12 +71,16 @@ class RealOpenFile:
     def sync(self) -> None:
         os.fsync(self._fd)
 
+    def is_held_for_writing(self) -> bool:
+        """See `FileSystem.is_open_for_writing`."""
+        return linux.is_open_for_writing(self._fd)
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> OpenFile:
+    def __enter__(self) -> "RealOpenFile":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -205,6 +209,14 @@ class RealFileSystem:
 
     def open_write(self, path: bytes) -> OpenFile:
         return self._open_file(path, os.O_RDWR)
+
+    def is_open_for_writing(self, path: bytes) -> bool:
+        try:
+            file = self._open_file(path, os.O_RDONLY)
+        except PermissionError:
+            return False
+        with file:
+            return file.is_held_for_writing()
 
     def free_bytes(self) -> int:
         status = os.fstatvfs(self._root)
@@ -360,7 +372,7 @@ class RealFileSystem:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), piece) from error
             raise
 
-    def _open_file(self, path: bytes, access: int) -> OpenFile:
+    def _open_file(self, path: bytes, access: int) -> RealOpenFile:
         parent, name = split(path)
         with self._directory(parent) as directory:
             # Looked at first: opening a fifo would wake its writer, opening a device may do anything.

@@ -193,7 +193,10 @@ class Rig:
 
     def pass_quiet_time(self) -> None:
         """What came out of the tree is looked at again, as the folder does it."""
-        self.now_ms += 10_000
+        self.settle_outs(10_000)
+
+    def settle_outs(self, passed_ms: int) -> None:
+        self.now_ms += passed_ms
         for out in self.catalog.outs(self.now_ms, 10_000):
             changes = settle_out(self.fs, out, self.catalog.new_id(), "ConflictAndDeleted", self.now_ms)
             self.catalog.commit(None, changes, now_ms=self.now_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from replicad.engine.disposal import OPEN_MAX_MS, STILL_OPEN
 from tests.engine.gap import (
     ON_DIRECTORIES,
     ON_FILES,
@@ -87,22 +88,37 @@ def _run(gap: Gap, chosen: int, act: Act, path: bytes) -> int:
     return done
 
 
-@pytest.mark.parametrize("seconds", [1, 4])
+@pytest.mark.parametrize("seconds", [1, 4, 100])
 @pytest.mark.parametrize(
     "story", [one for one in FILE_STORIES if one.name.startswith(("put over", "remove"))], ids=_name
 )
 def test_i3_what_is_written_through_an_open_handle_after_the_act_is_preserved(story: Story, seconds: int) -> None:
+    """Also long after it had to be quiet: it is open."""
     gap = Gap(story)
     gap.run()
-    gap.rig.now_ms += seconds * 1_000
+    for _ in range(seconds):
+        gap.rig.settle_outs(1_000)
     append(gap, b"f")
     gap.check_end()
     assert any(b"<appended>" in data for data in gap.rig.stored())
 
 
+def test_i3_what_is_open_for_too_long_is_preserved_and_written_to_there() -> None:
+    gap = Gap(FILE_STORIES[1])
+    gap.run()
+    for _ in range(OPEN_MAX_MS // 1_000 + 10):
+        gap.rig.settle_outs(1_000)
+    assert _outs(gap.rig.fs) == []
+    append(gap, b"f")
+    assert gap.rig.stored() == [b"old version<appended>"]
+    assert [row.why for row in gap.rig.rows()] == [STILL_OPEN]
+    gap.check_end()
+
+
 def test_what_came_out_lies_in_staging_until_it_has_been_quiet() -> None:
     gap = Gap(FILE_STORIES[1])
     gap.run()
+    gap.handles[b"f"].close()
     assert _outs(gap.rig.fs) == [b"old version"]
     assert [out.due_ms for out in gap.rig.catalog.outs(2**62)] >= [gap.rig.now_ms + 5_000 - 4 * ROUND_MS]
     gap.rig.pass_quiet_time()

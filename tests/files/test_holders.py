@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from replicad.files.holders import Holder, find_holders, in_words
+from replicad.files.real_fs import RealFileSystem
 
 OPEN = """
 import sys
+import threading
 file = open(sys.argv[1], sys.argv[2])
 sys.stdout.write("open\\n")
 sys.stdout.flush()
@@ -76,3 +80,52 @@ def test_the_first_few_are_named_and_the_rest_counted() -> None:
     holders = [Holder(pid, "vim") for pid in range(1, 6)]
     assert in_words(holders[:1]) == "pid 1 (vim)"
     assert in_words(holders) == "pid 1 (vim), pid 2 (vim), pid 3 (vim) and 2 more"
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [("ab", True), ("r+b", True), ("rb", False)])
+def test_a_file_that_another_process_has_open_for_writing_is_said_to_be(
+    tmp_path: Path, mode: str, is_open: bool
+) -> None:
+    (tmp_path / "log").write_bytes(b"x")
+    fs = RealFileSystem(tmp_path)
+    with another_process_with(tmp_path / "log", mode):
+        assert fs.is_open_for_writing(b"log") is is_open
+    assert not fs.is_open_for_writing(b"log")
+    fs.close()
+
+
+def test_a_file_that_is_mapped_for_writing_is_open_though_its_descriptor_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * 4096)
+    fs = RealFileSystem(tmp_path)
+    with (tmp_path / "log").open("r+b") as file:
+        data = mmap.mmap(file.fileno(), 0)
+    assert fs.is_open_for_writing(b"log")
+    data.close()
+    assert not fs.is_open_for_writing(b"log")
+    fs.close()
+
+
+def test_who_opens_the_file_meanwhile_is_neither_refused_nor_does_anything_die(tmp_path: Path) -> None:
+    """The lease that asks is broken by it, which would be told by a signal that kills."""
+    (tmp_path / "log").write_bytes(b"x")
+    fs = RealFileSystem(tmp_path)
+    stop = threading.Event()
+    opened = 0
+
+    def open_again_and_again() -> None:
+        nonlocal opened
+        while not stop.is_set():
+            with (tmp_path / "log").open("r+b"):
+                opened += 1
+
+    thread = threading.Thread(target=open_again_and_again)
+    thread.start()
+    try:
+        for _ in range(2_000):
+            fs.is_open_for_writing(b"log")
+    finally:
+        stop.set()
+        thread.join(30)
+    assert opened
+    assert not fs.is_open_for_writing(b"log")
+    fs.close()

@@ -37,6 +37,7 @@ class MemoryOpenFile:
         self._by_user = by_user
         self._open = True
         node.opens += 1
+        node.writers += writable and by_user
         if not by_user:
             fs.open_files[self] = None
 
@@ -90,6 +91,7 @@ class MemoryOpenFile:
         self._open = False
         self._fs.open_files.pop(self, None)
         self._node.opens -= 1
+        self._node.writers -= self._writable and self._by_user
         self._fs.tree.release(self._node)
         if self._writable:
             self._fs.told_of(self._node, closed=True)
@@ -192,6 +194,10 @@ class MemoryFileSystem(UserSide):
 
     def total_bytes(self) -> int:
         return 1 << 50 if self.tree.capacity_bytes is None else self.tree.capacity_bytes
+
+    def is_open_for_writing(self, path: bytes) -> bool:
+        self.about_to_read("is_open_for_writing", path)
+        return self._regular(path).writers > 0
 
     def free_bytes(self) -> int:
         capacity = self.tree.capacity_bytes

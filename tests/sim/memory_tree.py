@@ -34,6 +34,8 @@ class Node:
         self.mount = mount
         self.links = 2 if kind == DIRECTORY else 1
         self.opens = 0
+        self.writers = 0
+        """How often users have it open for writing."""
         self.data = bytearray()
         self.target = b""
         self.entries: dict[bytes, Node] = {}
