@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from replicad.catalog.changes import AddIntents, Change, ClearIntents
 from replicad.catalog.changes import Intent as IntentRow
 from replicad.catalog.store import Catalog
+from replicad.core.draft import Draft
 from replicad.core.ids import Uid
-from replicad.core.memo import Memo
 from replicad.core.records import DIRECTORY, Content
 from replicad.core.steps import Step, StepKind, node_path
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, View
@@ -58,8 +58,8 @@ class _Batch:
     """What is gathered for the one commit at the end. `view` is the catalog as before it."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.view = Memo(catalog)
-        self.draft = self.view.draft()
+        self.view = catalog
+        self.draft = Draft(catalog)
         self.changes: list[Change] = []
         self.cleared: list[int] = []
         self.applied = Applied()
@@ -242,7 +242,7 @@ class Applier:
             batch.changes.append(ClearIntents(tuple(batch.cleared)))
         settle(batch.draft, (), applied.touched)
         applied.installed += [uid for uid, state in batch.draft.states.items() if not state.pending]
-        self._catalog.commit(batch.view.close_draft(batch.draft), batch.changes, now_ms=now_ms)
+        self._catalog.commit(batch.draft, batch.changes, now_ms=now_ms)
         sweep(self._fs, applied.litter)
 
 

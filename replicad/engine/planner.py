@@ -13,7 +13,6 @@ import msgspec
 
 from replicad.core.fetching import Fetching
 from replicad.core.ids import Uid
-from replicad.core.memo import Memo
 from replicad.core.plan import plan
 from replicad.core.records import DIRECTORY
 from replicad.core.steps import Context, First, NeedContent, Step, StepKind, Wait
@@ -65,7 +64,7 @@ class Planner:
         no_room: Callable[[int], str] = lambda size: "",
     ) -> None:
         """`no_room(size)`: why content of this size may not be fetched where what it replaces must be preserved."""
-        self._view = Memo(view)
+        self._view = view
         self._context = Context(settled, fetching.staged, lambda uid: fetching.hopeless(uid) or hopeless(uid))
         self._fetching = fetching
         self._held = held
