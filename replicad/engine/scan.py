@@ -68,7 +68,7 @@ class Scanner:
     def unresolved(self) -> bool:
         """Something is open that can be decided once the watch has told everything up to now."""
         state = self._state
-        return bool(state.doomed or state.lost or state.any_ripe)
+        return bool(state.doomed or state.lost or state.any_to_ripen)
 
     @property
     def at_rest(self) -> bool:

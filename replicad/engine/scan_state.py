@@ -147,6 +147,12 @@ class ScanState:
         """Whether an open place can be decided when the watch has told everything up to `turn`."""
         return held.turn < turn and not (held.why.by_scan and self.walking)
 
+    @property
+    def any_to_ripen(self) -> bool:
+        """Whether anything that is open would be `ripe` if the watch had told everything. Counted, not searched: it is
+        asked at every turn."""
+        return bool(self.open_seen if self.walking else self.open)
+
     def unripe_inodes(self, turn: int) -> set[int]:
         """What stands at places that can not, as far as was seen."""
         return {held.inode for held in self.open.values() if not self.ripe(held, turn)} - {0}
@@ -165,10 +171,6 @@ class ScanState:
         if self.again:
             found.append(self.again_since)
         return min(found, default=None)
-
-    @property
-    def any_ripe(self) -> bool:
-        return bool(self.open_seen if self.walking else self.open)
 
     @property
     def scan_left(self) -> bool:
