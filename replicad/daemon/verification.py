@@ -89,7 +89,7 @@ class Verification:
 
     async def run(self, remedy: Remedy) -> AsyncGenerator[Told, None]:
         """Raises OperatorError, CatalogError, DriverStoppedError."""
-        walk = await self._in_thread(lambda: Walk(lambda: self._readers.reader(fresh=True), self._fs))
+        walk = await self._in_thread(lambda: Walk(self._readers.reader, self._fs))
         suspects: list[Suspect] = []
         told_s = judged_s = self._loop.time()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def run(test: Callable[[Verification], Any]) -> list[Report]:
     reports: list[Report] = []
 
     async def main() -> None:
-        nothing: Any = None
+        nothing: Any = SimpleNamespace(reader=None)
         await test(Verification(nothing, nothing, nothing, reports.append, lambda: 0))
 
     asyncio.run(main())
