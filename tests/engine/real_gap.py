@@ -216,3 +216,8 @@ class RealGap(Gap):
         root.mkdir()
         self.make_rig = real_rig(root, patch)
         super().__init__(story, **options)
+
+    def close(self) -> None:
+        """What the disk holds open. No user acts any more."""
+        self.rig.fs.before_change = None
+        self.rig.fs.close()

@@ -6,11 +6,12 @@ each system call by several of them.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.engine.gap import Act, Gap, Story, append, change_mode, delete, save, write, write_same_size
+from tests.engine.gap import Act, Story, append, change_mode, delete, save, write, write_same_size
 from tests.engine.real_gap import RealGap
 from tests.engine.rig import Crash
 from tests.engine.stories import DIRECTORY_STORIES, FILE_STORIES
@@ -34,13 +35,12 @@ class Runs:
         self._base = base
         self._number = 0
 
-    def gap(self, story: Story, patch: pytest.MonkeyPatch, **options: bool) -> Gap:
+    def gap(self, story: Story, patch: pytest.MonkeyPatch, **options: bool) -> closing[RealGap]:
         self._number += 1
-        return RealGap(story, self._base / str(self._number), patch, **options)
+        return closing(RealGap(story, self._base / str(self._number), patch, **options))
 
     def instants(self, story: Story, **options: bool) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            gap = self.gap(story, patch, **options)
+        with pytest.MonkeyPatch.context() as patch, self.gap(story, patch, **options) as gap:
             instants = gap.run()
             gap.check_end()
             return instants
@@ -58,8 +58,7 @@ class Runs:
                 except (OSError, KeyError):
                     pass  # there is nothing of this kind at that moment
 
-        with pytest.MonkeyPatch.context() as patch:
-            gap = self.gap(story, patch, **options)
+        with pytest.MonkeyPatch.context() as patch, self.gap(story, patch, **options) as gap:
             gap.run(do)
             gap.check_end()
         return done
@@ -71,8 +70,7 @@ class Runs:
             if instant == chosen:
                 raise Crash
 
-        with pytest.MonkeyPatch.context() as patch:
-            gap = self.gap(story, patch)
+        with pytest.MonkeyPatch.context() as patch, self.gap(story, patch) as gap:
             gap.hook(die)
             try:
                 for _ in range(4):
