@@ -101,8 +101,8 @@ class RealDisk(RealFileSystem):
         waiting = [b""]
         while waiting:
             above = waiting.pop()
-            for entry in os.scandir(self._full(above)):
-                path = above + b"/" + entry.name if above else entry.name
+            for name in self._listed(above):
+                path = above + b"/" + name if above else name
                 if path == b".replicad" and not private:
                     continue
                 stat = self._looked(path)
@@ -154,6 +154,12 @@ class RealDisk(RealFileSystem):
 
     def _full(self, path: bytes) -> bytes:
         return self._at + b"/" + path
+
+    def _listed(self, path: bytes) -> list[bytes]:
+        full = self._full(path)
+        if not os.access(full, os.R_OK | os.X_OK):
+            os.chmod(full, 0o700)  # a file's mode, set in the moment in which the user put a directory there
+        return os.listdir(full)
 
     def _looked(self, path: bytes) -> Stat:
         parent, _, name = path.rpartition(b"/")
