@@ -140,6 +140,19 @@ def test_a_write_through_a_mapping_counts_from_the_files_closing(size: int) -> N
     assert world.written() == 2
 
 
+def test_a_hash_counts_however_long_it_took_though_the_file_looks_as_it_did() -> None:
+    size = LARGE_BYTES + 1
+    world = held_and_mapped(size)
+    world.fs.user_write_mapped(b"data", b"n" * size)
+    world.hash_large = False
+    world.fs.user_open(b"data").close()
+    world.run()
+    world.pass_time(MAPPED_MS + 1_000)
+    world.hash_large = True
+    world.run()
+    assert _digests(world) == [_digest(b"n" * size)]
+
+
 def test_a_file_that_was_not_written_to_for_long_is_not_read_at_each_closing() -> None:
     """A database is opened for writing by those who only read in it."""
     world = held_and_mapped(100)
