@@ -114,6 +114,7 @@ class LocalSide:
         self._told = 0
         self._polling.begin()
         self._watch_fence()
+        self.scanner.watch_begins()
         self.look_everywhere()
 
     def take(self, change: Change) -> list[Effect]:

@@ -55,6 +55,8 @@ class Scanner:
         self._reader = Reader(fs, large_bytes)
         self._state = ScanState()
         self._full_scans = 0
+        self._unwatched = True
+        """Until a whole scan has ended since the watch began: what it had not reached was changed nobody knows when."""
 
     # What is asked of it.
 
@@ -117,16 +119,22 @@ class Scanner:
         since: int = 0,
         own: bool = False,
         reread: Reread = Reread.NO,
+        by_scan: bool = False,
     ) -> None:
         """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known. `since`: the
-        hint's generation. `own`: it is the applier's, not the watch's."""
+        hint's generation. `own`: it is the applier's, not the watch's. `by_scan`: nobody saw when it changed."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, Hint(inode, since, own, reread))
+            self._state.add_hint(directory, name, Hint(inode, since, own, reread, by_scan))
 
     def hint_path(self, path: bytes, *, since: int = 0, reread: Reread = Reread.NO) -> None:
-        """As `hint`, for a path at which the applier met something, or that is to be read."""
+        """As `hint`, for a path at which the applier met something, or that is to be read. It knows as little as a scan
+        of when that was changed, where it was before the watch: after a crash, or a stop."""
         if path:
-            self.hint(*split(path), since=since, own=True, reread=reread)
+            self.hint(*split(path), since=since, own=True, reread=reread, by_scan=self._unwatched)
+
+    def watch_begins(self) -> None:
+        """(Anew.) What changed up to now was not watched; a scan of the whole folder is the caller's affair."""
+        self._unwatched = True
 
     def ask_watch(self) -> int:
         """The watch is being asked whether it has told everything; the turn, for `resolve` once it has."""
@@ -138,7 +146,8 @@ class Scanner:
         lost = {entry: hint for entry, (hint, _) in self._state.lost.items()}
         for (directory, name), hint in [*self._state.hints.items(), *lost.items()]:
             if directory == old or directory.startswith(old + b"/"):
-                self.hint(new + directory[len(old) :], name, hint.inode, since=hint.since, reread=hint.reread)
+                at = new + directory[len(old) :]
+                self.hint(at, name, hint.inode, since=hint.since, reread=hint.reread, by_scan=hint.by_scan)
         self._state.move_blocked(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
@@ -200,5 +209,6 @@ class Scanner:
         """A scan has ended when everything it found is decided."""
         if self._state.ending and not self._state.scan_left and not self._reader.hashing:
             self._state.ending = False
+            self._unwatched &= self._state.again
             self._state.prune_blocked()
             self._full_scans += 1

@@ -67,6 +67,8 @@ class Hint(NamedTuple):
     own: bool = False
     """It is the applier's."""
     reread: Reread = Reread.NO
+    by_scan: bool = False
+    """As `Why`."""
 
 
 class Open(NamedTuple):
@@ -238,6 +240,7 @@ class ScanState:
                 min(held.since, hint.since),
                 held.own and hint.own,
                 max(held.reread, hint.reread),
+                held.by_scan and hint.by_scan,
             )
         elif len(self.hints) < HINTS_MAX:
             self.hints[directory, name] = hint

@@ -322,7 +322,7 @@ class Step:
 
     def _follow(self, directory: bytes, name: bytes, hint: Hint) -> None:
         """The entry `name` of what is, or was, at `directory`."""
-        why = Why(by_scan=False, since=hint.since, own=hint.own, reread=hint.reread)
+        why = Why(hint.by_scan, since=hint.since, own=hint.own, reread=hint.reread)
         at, missing = self._locate(directory)
         for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
             if node.kind == DIRECTORY and node.id != at:
@@ -330,7 +330,7 @@ class Step:
         if at is None:
             assert missing is not None
             # While a scan is on its way, a directory that is not known yet need not have come just now.
-            self.state.add(missing, Why(self.state.walking, since=hint.since))
+            self.state.add(missing, Why(hint.by_scan or self.state.walking, since=hint.since))
             self.state.lose(directory, name, hint)
             return
         place = (at, name)

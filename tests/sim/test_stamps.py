@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from replicad.engine.scan_read import LARGE_BYTES
+from replicad.engine.scan_state import Reread
 from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.script import a_group, apart
@@ -117,3 +118,66 @@ def test_a_change_seen_as_it_happens_is_stamped_by_the_clock_whatever_its_times(
     group.run(1_000)
     group.heal()
     assert look(a) == look(b) == tuesday
+
+
+@pytest.mark.parametrize("act", [write, write_large, save, copy_an_old_one, chmod])
+def test_mondays_offline_change_where_a_crash_caught_the_applier_does_not_beat_tuesdays(act: Act) -> None:
+    """The applier has the path looked at again: it has seen no more of when it was changed than the scan has."""
+    group, a, b = started()
+    b.kill_before = after_an_exchange_with(b"d/f")
+    a.fs.user_write(b"d/f", b"installed")
+    group.run(10_000)
+    assert not b.up
+    assert b.fs.read_tree()[b"d/f"][1] == b"installed"
+    act(b, b"monday")
+    group.run(DAY_MS)
+    act(a, b"tuesday")
+    group.run(1_000)
+    tuesday = look(a)
+    group.run(DAY_MS)
+    b.start()
+    group.heal()
+    assert look(a) == look(b) == tuesday
+
+
+def test_mondays_offline_change_that_the_applier_meets_while_the_first_scan_reads_it_does_not_beat_tuesdays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large file, and Tuesday's change is heard of before it is hashed."""
+    group, a, b = started()
+    b.stop()
+    write_large(b, b"monday")
+    group.run(DAY_MS)
+    write(a, b"tuesday")
+    group.run(1_000)
+    tuesday = look(a)
+    group.run(DAY_MS)
+    begin_hash = b._begin_hash
+    monkeypatch.setattr(b, "_begin_hash", lambda wanted: group.clock.after(5_000, lambda: begin_hash(wanted)))
+    b.start()
+    met: list[bytes] = []
+    hint_path = b.running.disk.scanner.hint_path
+
+    def meets(path: bytes, *, since: int = 0, reread: Reread = Reread.NO) -> None:
+        met.append(path)
+        hint_path(path, since=since, reread=reread)
+
+    monkeypatch.setattr(b.running.disk.scanner, "hint_path", meets)
+    group.run(3_000)
+    assert b.running.disk.scanner.scanning
+    assert b"d/f" in met
+    group.heal()
+    assert look(a) == look(b) == tuesday
+
+
+def after_an_exchange_with(target: bytes) -> Callable[[str, tuple[bytes, ...]], bool]:
+    done = False
+
+    def is_after(method: str, paths: tuple[bytes, ...]) -> bool:
+        nonlocal done
+        if done:
+            return True
+        done = method == "exchange" and paths[-1] == target
+        return False
+
+    return is_after
