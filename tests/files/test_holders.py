@@ -26,11 +26,33 @@ sys.stdin.read()
 """
 
 
+# mmap.mmap keeps a descriptor of its own.
+MAP = """
+import ctypes
+import mmap
+import os
+import sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+)
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+protection, flags = sys.argv[2].split()
+address = libc.mmap(None, 4096, getattr(mmap, protection), getattr(mmap, flags), descriptor, 0)
+assert address != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+os.close(descriptor)
+sys.stdout.write("open\\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
 @contextmanager
-def another_process_with(path: Path, mode: str) -> Iterator[int]:
+def another_process_with(path: Path, mode: str, program: str = OPEN) -> Iterator[int]:
     """Its pid; it has the file open until the end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", OPEN, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -68,6 +90,28 @@ def test_a_file_of_the_same_name_elsewhere_is_another_one_and_a_renamed_one_is_t
         assert found(namesake) == [[]]
         log.rename(tmp_path / "renamed")
         assert found(tmp_path / "renamed") == [[pid]]
+
+
+@pytest.mark.parametrize("name", ["log", "two\nlines", "a space", "back\\slash", "caf\udce9"])
+def test_a_process_that_has_the_file_mapped_for_writing_is_found_though_its_descriptor_is_closed(
+    tmp_path: Path, name: str
+) -> None:
+    log, other = tmp_path / name, tmp_path / "other"
+    log.write_bytes(b"x" * 4096)
+    other.write_bytes(b"x")
+    with another_process_with(log, "PROT_WRITE MAP_SHARED", MAP) as pid:
+        assert found(log, other) == [[pid], []]
+        log.rename(tmp_path / "renamed")
+        assert found(tmp_path / "renamed") == [[pid]]
+    assert found(other) == [[]]
+
+
+@pytest.mark.parametrize("how", ["PROT_WRITE MAP_PRIVATE", "PROT_READ MAP_SHARED"])
+def test_a_mapping_through_which_nothing_reaches_the_file_is_none(tmp_path: Path, how: str) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 4096)
+    with another_process_with(log, how, MAP):
+        assert found(log) == [[]]
 
 
 def test_this_process_is_not_counted(tmp_path: Path) -> None:
