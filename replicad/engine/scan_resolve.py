@@ -37,6 +37,7 @@ AHEAD_NODES = 1_024
 """Looked up in one go: a catalog remembers a few thousand."""
 ROUNDS_MAX = 8
 """How often everything is looked at again in one draft: more than directories are moved into each other at a time."""
+UNCERTAIN = "it may have been moved here from a directory that cannot be read now"
 
 
 class _Open(msgspec.Struct, frozen=True):
@@ -389,10 +390,6 @@ class Resolver:
             else:
                 yield child.id
 
-    def _waits_for_its_directory(self, place: Place) -> bool:
-        above = (self._draft.node(node) for node in self._above(place[0]))
-        return any((node.parent, node.name) in self._state.open for node in above if node is not None)
-
     def _above(self, node: NodeId) -> Iterator[NodeId]:
         at: Node | None = self._draft.node(node)
         while at is not None and at.id != ROOT_NODE:
@@ -400,13 +397,44 @@ class Resolver:
             at = self._draft.node(at.parent)
 
     def _postpone(self) -> None:
-        """Nothing can be decided: a directory on the way cannot be seen. It is blocked; these are looked at later. But
-        for what is looked at again already, or is in a directory that is open itself and will be decided."""
+        """Nothing can be decided. What turned up meanwhile, or whose directory has gone, is looked at at once. The rest
+        waits for what cannot be seen, and is looked at later: a fence does not count it, so it is in `blocked`, or the
+        directory on the way is."""
         for place, why in self._ripe():
-            if place in self._state.places or self._waits_for_its_directory(place):
+            if place in self._state.places:
                 continue
-            self._state.close(place)
-            self._state.delay(place, self._step.now_ms + TROUBLED_RETRY_MS, why, owed=False)
+            path = join(node_path(self._draft, place[0]), place[1])
+            try:
+                again = self._to_be_seen(place, path)
+            except OSError as error:
+                self._state.close(place)
+                self._step.trouble(place, path, trouble(path, error).reason, why)
+                continue
+            if again is not None:  # what is open there, and shows the same, is open since it was
+                self._state.add(again, Why(why.by_scan, since=why.since, own=True))
+            else:
+                self._state.close(place)
+                self._state.delay(place, self._step.now_ms + TROUBLED_RETRY_MS, why, owed=False)
+
+    def _to_be_seen(self, place: Place, path: bytes) -> Place | None:
+        """Where to look now, for a place that was left open; None: there is nothing new, and why is in `blocked`."""
+        there, stat = self._moves.look(place)
+        if there:
+            if self._state.open[place].seen != (stat.inode if stat is not None else 0):
+                return place  # RACE: its directory was away, and is back
+            self._state.block(path, UNCERTAIN)
+            return None
+        for above in reversed(list(self._above(place[0]))):
+            node = self._draft.node(above)
+            assert node is not None
+            there, stat = self._moves.look((node.parent, node.name))
+            sight = look(node, stat if there else None, self._step.mount)
+            if sight.blocked:
+                self._state.block(node_path(self._draft, above), sight.blocked)
+                return None
+            if sight not in (Sight.SAME, Sight.MODE):
+                return node.parent, node.name
+        return place
 
 
 def _freed(claims: dict[NodeId, _Claim]) -> dict[NodeId, _Claim]:

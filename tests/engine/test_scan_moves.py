@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
 
 from replicad.core.draft import Draft
+from replicad.engine.scan_read import TROUBLED_RETRY_MS
+from replicad.engine.scan_resolve import UNCERTAIN
 from replicad.engine.scan_step import Step
 from replicad.files.changes import Change, Dirty
 from tests.engine import scan_world
@@ -674,4 +677,85 @@ def test_a_scan_ends_though_what_it_left_open_is_beneath_a_directory_that_is_not
     world.tick(ms)
     monkeypatch.setattr(scan_world, "STEPS_MAX", 100)
     world.rescan()
+    world.assert_shown()
+
+
+def away_for_a_moment(world: World) -> None:
+    """`d` goes just before `d/x` is looked at next, and is back when it is looked at itself; nothing tells of it."""
+    told: list[Change] = []
+
+    def come_and_go(method: str, paths: tuple[bytes, ...]) -> None:
+        move = {b"d/x": (b"d", b"away"), b"d": (b"away", b"d")}.get(paths[0])
+        if move is not None and move[0] in world.fs.read_tree():
+            world.deliver = told.append
+            world.fs.user_rename(*move)
+            world.deliver = world.take_in
+            if move[1] == b"d":
+                world.fs.before_read = None
+
+    world.fs.before_read = come_and_go
+
+
+def test_a_write_seen_in_a_directory_that_was_away_for_a_moment_is_read_at_once() -> None:
+    """It was away when the entry was looked at, and back when it was itself."""
+    world = with_tree()
+    world.write(b"d/x", b"written before it went")
+    away_for_a_moment(world)
+    while not world.scanner.idle:
+        world.step()
+    assert world.scanner.unresolved
+    world.run()
+    assert not world.scanner.blocked()
+    world.assert_shown()
+
+
+def test_a_write_seen_in_a_directory_that_comes_and_goes_waits_for_the_directory() -> None:
+    """As above, and it goes once more before anything is decided: it is looked for, not put off."""
+    world = with_tree()
+    world.write(b"d/x", b"written before it went")
+    away_for_a_moment(world)
+    while not world.scanner.idle:
+        world.step()
+    assert world.scanner.unresolved
+    late: list[Change] = []
+    world.deliver = late.append
+    world.fs.user_rename(b"d", b"elsewhere")
+    world.resolve()
+    assert world.scanner.oldest() is not None, "a fence would not count it"
+    world.deliver = world.take_in
+    for change in late:
+        world.take_in(change)
+    world.run()
+    assert not world.scanner.blocked()
+    world.assert_shown()
+
+
+def test_what_may_have_been_moved_from_where_nothing_can_be_seen_is_listed_with_the_reason() -> None:
+    """It is looked at a minute later, which a fence does not wait for."""
+    world = with_tree()
+    uid = world.uid(b"d/x")
+    late: list[Change] = []
+    world.deliver = late.append
+    world.fs.user_rename(b"d/x", b"q")
+    world.tick()
+    world.deliver = world.take_in
+    away_for_a_moment(world)
+    for change in late:
+        if isinstance(change, Dirty) and change.name == b"q":
+            world.take_in(change)
+    while not world.scanner.idle:
+        world.step()
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        if paths[0] == b"d/x":
+            raise OSError(errno.EACCES, "as the test wants it", *paths)
+
+    world.fs.before_read = refuse
+    world.run()
+    assert dict(world.scanner.blocked())[b"q"] == UNCERTAIN
+    assert b"d/x" in dict(world.scanner.blocked())
+    world.fs.before_read = None
+    world.pass_time(TROUBLED_RETRY_MS)
+    assert not world.scanner.blocked()
+    assert world.uid(b"q") == uid
     world.assert_shown()
