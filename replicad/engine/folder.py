@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replicad.catalog.changes import Change as CatalogChange
-from replicad.catalog.changes import Manifest, PutManifest, RenewReplica, SetMeta
+from replicad.catalog.changes import RenewReplica, SetMeta
 from replicad.catalog.store import Catalog
 from replicad.core.absorb import absorb
 from replicad.core.draft import Draft
@@ -39,11 +39,13 @@ from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
+from replicad.engine.fetched import take_fetched
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
 from replicad.engine.holds import Hold, forget_some
 from replicad.engine.joining import Claim
 from replicad.engine.looking import Looking
+from replicad.engine.missing_parents import MissingParents
 from replicad.engine.phases import (
     AUTO_RECOVERY,
     IN_ERROR,
@@ -67,8 +69,6 @@ from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import FileSystem
 
-PARENTS_ASKED_MS = 1_000
-"""How often objects that are still missing although knowledge is complete are asked for (rule 10)."""
 RUNNING_META = "engine.running"
 
 
@@ -97,10 +97,8 @@ class FolderReplica:
         self.root = RootWatch(catalog, fs, around.new_bytes, now_ms)
         self._claim: Claim | None = None
         self._unclean = False
-        self._asked_ms = 0
         self._settlings = 0
         self._scanned_ms = now_ms
-        self._missing_parents: set[Uid] = set()
         self._reports: list[Effect] = []
         self.fetching = Fetching(settings.quota_bytes)
         self.exchange = Exchange(
@@ -115,30 +113,34 @@ class FolderReplica:
             now_ms=now_ms,
             serves=lambda: self.phase is not Phase.FOUNDING,
         )
+        self._missing_parents = MissingParents(self.exchange)
         self.clocks = Clocks(catalog, self.exchange)
         self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
+        self.disk = self._make_disk()
+        self.preserved = Preserved(
+            catalog, fs, own, around, hindrance=self._hindrance, brought=lambda path: self.disk.hint_paths([path])
+        )
+        self.fences: Fences | None = None
+        self.verifying: Verifying | None = None
+
+    def _make_disk(self) -> LocalSide:
         scanner = Scanner(
-            fs,
+            self.fs,
             self._watch,
             self.root.holds,
             founding=lambda: self.phase is Phase.FOUNDING,
-            large_bytes=around.large_bytes,
+            large_bytes=self._around.large_bytes,
         )
-        self.disk = LocalSide(
-            catalog,
-            fs,
+        return LocalSide(
+            self.catalog,
+            self.fs,
             self._watch,
             scanner,
             commit=self._commit_local,
             hindrance=self._hindrance,
             blocked=self._blocked_objects,
         )
-        self.preserved = Preserved(
-            catalog, fs, own, around, hindrance=self._hindrance, brought=lambda path: self.disk.hint_paths([path])
-        )
-        self.fences: Fences | None = None
-        self.verifying: Verifying | None = None
 
     # -- what the driver calls
 
@@ -200,7 +202,7 @@ class FolderReplica:
                     self.preserved.handle(event, now_ms)
                 self.fetching.linked(now_ms)
             case Fetched():
-                self._take_fetched(event, now_ms)
+                take_fetched(event, self.catalog, self.fs, self.fetching, self.workbench, now_ms)
             case FileHashed(directory, _, outcome) if directory in STORES:
                 self.preserved.hashed(outcome, now_ms)
             case FileHashed(directory, name, outcome):
@@ -239,8 +241,7 @@ class FolderReplica:
             due.append(now_ms)
         if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
-        if self._missing_parents and not self.exchange.any_unsettled:
-            due.append(self._asked_ms + PARENTS_ASKED_MS)
+        due.append(self._missing_parents.next_due_ms())
         return min((at for at in due if at is not None), default=None)
 
     def close(self, now_ms: int) -> None:
@@ -294,24 +295,6 @@ class FolderReplica:
             out += self.fences.overflowed(now_ms)
         return out
 
-    def _take_fetched(self, fetched: Fetched, now_ms: int) -> None:
-        self.workbench.offer(self.fetching.finish(fetched.ticket, fetched.items, now_ms))
-        manifests: list[CatalogChange] = []
-        stale: list[bytes] = []
-        for item in fetched.items:
-            if item.manifest and not item.reason:
-                want = self.fetching.wanted(item.uid)
-                manifests.append(PutManifest(Manifest(item.digest, item.manifest, want.size if want else 0)))
-            if not self.fetching.staged(item.uid, item.digest) and not self._still_wanted(item.uid, item.digest):
-                stale.append(item.staged)
-        if manifests:
-            self.catalog.commit(None, manifests, now_ms=now_ms)
-        remove_staged(self.fs, stale)
-
-    def _still_wanted(self, uid: Uid, digest: bytes) -> bool:
-        want = self.fetching.wanted(uid)
-        return want is not None and want.digest == digest
-
     def _after_exchange(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
         if self.exchange.put_back and not self.root.fault:
@@ -330,7 +313,7 @@ class FolderReplica:
         self.fetching.linked(now_ms)
         self.root.clock_set_back()
         self._scanned_ms = min(self._scanned_ms, now_ms)
-        self._asked_ms = 0
+        self._missing_parents.clock_set_back()
 
     # -- work
 
@@ -353,7 +336,7 @@ class FolderReplica:
         if not self.root.fault:
             settle_outs(self.catalog, self.fs, now_ms)
         out += self.preserved.work(self.settings, now_ms, disk=not self.root.fault)
-        out += self._ask_for_parents(now_ms)
+        out += self._missing_parents.work(now_ms)
         assert self.fences is not None
         out += self.fences.handle(Tick(), now_ms)
         out += self._reports
@@ -388,7 +371,7 @@ class FolderReplica:
             done = self.workbench.work(now_ms)
             remove_staged(self.fs, done.stale)
             self.disk.hint_paths(done.applied.dirty)
-            self._missing_parents = done.missing_parents
+            self._missing_parents.found(done.missing_parents)
             self.clocks.installed(done.applied.done, now_ms)
             if done.applied.done or done.idle:
                 out += self.exchange.after_commit(now_ms)
@@ -431,14 +414,6 @@ class FolderReplica:
         self.phase = phase
         self.catalog.commit(None, phase_changes(phase), now_ms=now_ms)
         self.workbench.offer(self.catalog.pending(1))
-
-    def _ask_for_parents(self, now_ms: int) -> list[Effect]:
-        """Rule 10: asked for by UID when nothing is on its way that might bring them."""
-        if not self._missing_parents or self.exchange.any_unsettled or now_ms < self._asked_ms + PARENTS_ASKED_MS:
-            return []
-        self._asked_ms = now_ms
-        missing, self._missing_parents = self._missing_parents, set()
-        return self.exchange.ask_for(sorted(missing), now_ms)
 
     # -- what the parts call
 
