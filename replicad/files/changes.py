@@ -15,7 +15,8 @@ from replicad.files.paths import PRIVATE, join
 @dataclass(frozen=True, slots=True)
 class Dirty:
     """Something about the entry `name` of `directory` changed: it came, went, was written to, or its mode or times
-    changed. A rename is two of these; of what lies beneath a renamed directory nothing is said.
+    changed. A rename is two of these; of what lies beneath a renamed directory nothing is said. Where something is
+    mounted on it or unmounted, that is told so, too, but in no order with other changes and markers.
 
     `inode` is the directory's own (0: not known); where the directory is by the time of the look, `Watch.where` knows.
     Whoever finds another directory there, or none, before the look or after it, has not looked at what this tells of,

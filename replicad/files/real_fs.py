@@ -129,6 +129,10 @@ class RealFileSystem:
         """Where the root was when it was opened: for people, and for the watch's messages. Never acted upon."""
         return self._path
 
+    def current_path(self) -> bytes:
+        """Where the root is now, as the table of mounts names places: free of symlinks. For comparing alone."""
+        return os.readlink(b"/proc/self/fd/%d" % self._root)
+
     def root_in_place(self) -> bool:
         """Whether the path that the operator named still leads to the directory that is open here.
 

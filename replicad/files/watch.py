@@ -10,18 +10,21 @@ brought, each value once: a burst of writes to one file is one `Dirty`.
   everything that happened in the folder, so what came before a marker is told before it.
 - A file is told of when it is created, at writes (IN_MODIFY, coalesced by the kernel and by batch, so that one held
   open for long is seen), and when it is closed after writing. A write through mmap shows at the closing alone.
+- What is mounted in the folder, or unmounted, is told by files.mounts, in a thread of its own, as a change of the entry
+  that it covers. A mount over the root, or the root's own unmounting, shows when the root's path is looked at.
 - When the kernel's queue overflows, the instance is thrown away with all its watches, and a new one begins: that
   leaves nothing half-known, while removing the watches one by one would fill the queue again. Markers on their way are
   lost with it.
 
-Threads: one reader. `watch_directory` and the other methods may be called from any, but not from a callback, nor with a
-lock held that the callback takes: what a call finds out is told in its own thread before it returns.
+Threads: one reader, and one for the mounts. `watch_directory` and the other methods may be called from any, but not
+from a callback, nor with a lock held that the callback takes: what a call finds out is told in its own thread before it
+returns.
 """
 
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from watchdog.observers.inotify_c import (
@@ -34,7 +37,9 @@ from watchdog.observers.inotify_c import (
     inotify_rm_watch,
 )
 
-from replicad.files.changes import Change, Marker, Overflow, Unwatchable, Watched
+from replicad.files.changes import Change, Dirty, Marker, Overflow, RootGone, Unwatchable, Watched
+from replicad.files.mounts import MountWatch, SystemTable, Table
+from replicad.files.paths import split
 from replicad.files.real_fs import RealFileSystem
 from replicad.files.root_marker import FENCE
 from replicad.files.watch_nodes import WatchNodes
@@ -132,7 +137,13 @@ class _Callback:
 class Watcher:
     """`Watch` on a real disk. Watches from its making until `close`."""
 
-    def __init__(self, fs: RealFileSystem, on_change: Callable[[Change], None]) -> None:
+    def __init__(
+        self,
+        fs: RealFileSystem,
+        on_change: Callable[[Change], None],
+        open_table: Callable[[], Table] = SystemTable,
+    ) -> None:
+        """`open_table`: of the mounts; given by tests alone."""
         self._fs = fs
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -146,8 +157,11 @@ class Watcher:
         self._no_reader = OSError(errno.EBADF, "the watch is closed")
         self._retired: list[_Reader] = []
         self._closed = False
+        self._in_place = True
+        """Whether the root's path led to the root when the mounts had changed."""
         with self._lock:
             self._start_reader()
+        self._mounts = self._watch_mounts(open_table)
 
     def watch_directory(self, path: bytes, parent: Watched | None = None) -> Watched | None:
         try:
@@ -188,6 +202,9 @@ class Watcher:
         return True
 
     def close(self) -> None:
+        if self._mounts is not None:
+            self._mounts.close()
+            self._mounts = None
         with self._lock:
             self._closed = True
             self._generation += 1
@@ -268,6 +285,17 @@ class Watcher:
             for change in changes:
                 self._on_change(change)
 
+    # From the mounts' thread.
+
+    def take_mounts(self, changed: Sequence[bytes]) -> None:
+        """The table of mounts is another one; these places of the folder are concerned."""
+        was_in_place, self._in_place = self._in_place, self._fs.root_in_place()
+        with self._lock:
+            if was_in_place and not self._in_place:
+                self._changes.append(RootGone("the folder's path leads elsewhere since a change of the mounts"))
+            self._changes.extend(Dirty(*split(path)) for path in changed)
+        self.tell()
+
     @contextmanager
     def _placing(self) -> Iterator[None]:
         """With the lock held; what was found to have moved is told afterwards."""
@@ -318,6 +346,13 @@ class Watcher:
             nodes.unwatch.clear()
 
     # Without it.
+
+    def _watch_mounts(self, open_table: Callable[[], Table]) -> MountWatch | None:
+        """None where the system does not tell: then they are found by full scans."""
+        try:
+            return MountWatch(self._fs.current_path, self.take_mounts, open_table())
+        except OSError:
+            return None
 
     def _refused(self, path: bytes, error: OSError) -> None:
         if not self._closed:

@@ -109,6 +109,54 @@ def test_i6_what_a_mount_covers_is_neither_deleted_nor_changed_and_goes_on_when_
     at_rest(members)
 
 
+@pytest.mark.parametrize("kind", ["tmpfs", "file", "nested"])
+def test_a_mount_is_listed_though_nobody_changes_anything_and_not_once_it_is_unmounted(
+    servers: Servers, mounts: ExitStack, tmp_path: Path, kind: str
+) -> None:
+    """Nothing but the table of mounts tells of it."""
+    one, two = members = servers.group(2)
+    media = one.folder() / "d/media"
+    put(media / "f", b"covered")
+    all_the_same(servers, members)
+    if kind == "file":
+        other = tmp_path / "other"
+        other.write_bytes(b"on the other filesystem")
+        mount(mounts, media / "f", "--bind", str(other))
+        covered = "d/media/f"
+    else:
+        mount(mounts, media, "-t", "tmpfs", "none")
+        covered = "d/media"
+    if kind == "nested":
+        (media / "inner").mkdir()
+        mount(mounts, media / "inner", "-t", "tmpfs", "none")
+    until("it is said", lambda: reasons(one) == {covered: OTHER_MOUNT})
+    assert (two.folder() / "d/media/f").read_bytes() == b"covered"
+    if kind == "nested":
+        unmount(media / "inner")
+    unmount(one.folder() / covered)
+    until("it is said no more", lambda: not reasons(one))
+    put(media / "f", b"edited")
+    put(media / "new", b"goes on")
+    all_the_same(servers, members)
+    assert (two.folder() / "d/media/new").read_bytes() == b"goes on"
+    at_rest(members)
+
+
+def test_i6_a_mount_over_the_folder_is_noticed_at_once(servers: Servers, mounts: ExitStack) -> None:
+    one, two = members = servers.group(2)
+    put(one.folder() / "d/f", b"covered")
+    all_the_same(servers, members)
+    mount(mounts, one.folder(), "-t", "tmpfs", "none")
+    until("it is said", lambda: one.folder_status()["state"] == 5)
+    assert (two.folder() / "d/f").read_bytes() == b"covered"
+    assert list(one.folder().iterdir()) == []
+    unmount(one.folder())
+    until("it goes on", lambda: one.folder_status()["state"] == 4)
+    put(one.folder() / "d/new", b"goes on")
+    all_the_same(servers, members)
+    at_rest(members)
+
+
 def test_a_name_that_a_mount_has_here_waits_and_what_is_deleted_elsewhere_is_deleted_once_it_is_uncovered(
     servers: Servers, mounts: ExitStack
 ) -> None:
