@@ -102,7 +102,7 @@ class Scanner:
 
     def next_due_ms(self) -> int | None:
         """When something must be looked at again though nothing has told of it."""
-        return self._state.first_due_ms
+        return self._state.due.first_ms()
 
     # What it is told.
 

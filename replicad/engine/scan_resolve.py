@@ -317,7 +317,7 @@ class Resolver:
                     room -= 1
                     continue
                 self._state.close(one.place)
-                self._state.doomed.append((one.node.id, one.why))
+                self._state.doomed.put(one.node.id, one.why)
                 room = 0
         return bool(gone)
 
@@ -325,11 +325,12 @@ class Resolver:
         """The next piece of what is gone."""
         doomed, room = self._state.doomed, PIECE_NODES
         while doomed and room > 0:
-            some = [doomed.popleft() for _ in range(min(len(doomed), room, AHEAD_NODES))]
+            some = [doomed.take_first() for _ in range(min(len(doomed), room, AHEAD_NODES))]
             self._look_ahead([node for top, _ in some if (node := self._draft.node(top)) is not None])
             for index, (top, why) in enumerate(some):
                 if room <= 0:
-                    doomed.extendleft(reversed(some[index:]))
+                    for left, held in reversed(some[index:]):
+                        doomed.put_first(left, held)
                     break
                 room -= self._doom(top, why)
 
@@ -357,7 +358,7 @@ class Resolver:
             self._step.take([Vanished(top)], why)
             return 1
         self._vanish(piece, node)
-        self._state.doomed.appendleft((top, why))
+        self._state.doomed.put_first(top, why)
         return PIECE_NODES
 
     def _vanish(self, piece: list[NodeId], top: Node) -> None:

@@ -7,7 +7,6 @@ told up to which hint everything was looked at and decided, also while new hints
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from replicad.core.view import NodeId
 from replicad.engine.scan_moves import Place
+from replicad.engine.scan_waiting import Due, InOrder
 from replicad.files.changes import Listing
 from replicad.files.paths import join, split
 
@@ -97,27 +97,63 @@ class Walk:
     listings: Generator[Listing, None, None] | None = None
 
 
+class Walks:
+    """Those on their way, by (path, full): what is new is walked before a scan goes on. There may be thousands."""
+
+    def __init__(self) -> None:
+        self._new: InOrder[bytes, Walk] = InOrder(lambda walk: walk.since)
+        self._full: InOrder[bytes, Walk] = InOrder(lambda walk: walk.since)
+
+    def __bool__(self) -> bool:
+        return bool(self._new or self._full)
+
+    @property
+    def any_full(self) -> bool:
+        return bool(self._full)
+
+    def begin(self, path: bytes, *, full: bool, since: int) -> None:
+        """Begins anew where the same is on its way."""
+        kind = self._full if full else self._new
+        held = kind.get(path)
+        kind.put(path, Walk(path, full, since if held is None else min(since, held.since)))
+
+    def first(self) -> Walk:
+        kind = self._new or self._full
+        return kind[next(iter(kind))]
+
+    def end(self, walk: Walk) -> None:
+        (self._full if walk.full else self._new).take(walk.path)
+
+    def oldest(self) -> list[int | None]:
+        return [self._new.oldest(), self._full.oldest()]
+
+
+def _since(one: Why | Hint) -> int:
+    return one.since
+
+
 @dataclass
 class ScanState:
-    places: OrderedDict[Place, Why] = field(default_factory=OrderedDict)
-    """To be looked at, in this order. (Taking the first of 20,000 out of a plain dict passes over all that was taken
-    before.)"""
-    open: dict[Place, Open] = field(default_factory=dict)
+    places: InOrder[Place, Why] = field(default_factory=lambda: InOrder(_since))
+    """To be looked at, in this order."""
+    places_scanned: int = 0
+    """How many of these a scan has found."""
+    open: InOrder[Place, Open] = field(default_factory=lambda: InOrder(lambda held: held.why.since))
     """Looked at, and not to be decided before everything has been."""
     open_seen: int = 0
     """How many of these were not found by a scan, but seen as it happened."""
-    doomed: deque[tuple[NodeId, Why]] = field(default_factory=deque)
+    doomed: InOrder[NodeId, Why] = field(default_factory=lambda: InOrder(_since))
     """Entries that are gone, and too many to be entered as gone in one go; so are those in a large directory."""
-    due: dict[Place, tuple[int, Why]] = field(default_factory=dict)
+    due: Due[Place, Why] = field(default_factory=Due)
     """To be looked at again, from a time on."""
-    first_due_ms: int | None = None
-    """Not after the first of them."""
-    hints: OrderedDict[tuple[bytes, bytes], Hint] = field(default_factory=OrderedDict)
+    hints: InOrder[tuple[bytes, bytes], Hint] = field(default_factory=lambda: InOrder(_since))
     """By (directory, name)."""
-    lost: dict[tuple[bytes, bytes], tuple[Hint, int]] = field(default_factory=dict)
+    lost: InOrder[tuple[bytes, bytes], tuple[Hint, int]] = field(
+        default_factory=lambda: InOrder(lambda held: held[0].since)
+    )
     """Hints whose directory was not there: it was moved, of which the watch is about to tell, or removed; the turn."""
-    walks: dict[tuple[bytes, bool], Walk] = field(default_factory=dict)
-    missed: dict[bytes, tuple[bool, int]] = field(default_factory=dict)
+    walks: Walks = field(default_factory=Walks)
+    missed: InOrder[bytes, tuple[bool, int]] = field(default_factory=lambda: InOrder(lambda held: held[1]))
     """Directories that a walk came to before it was decided what they are; to be walked when it is (True: by a scan),
     and the generation. Uppermost ones only."""
     blocked: dict[bytes, tuple[str, int]] = field(default_factory=dict)
@@ -143,7 +179,7 @@ class ScanState:
     @property
     def walking(self) -> bool:
         """Whether a scan is on its way: what is missing may yet turn up."""
-        return any(walk.full for walk in self.walks.values())
+        return self.walks.any_full
 
     def ripe(self, held: Open, turn: int) -> bool:
         """Whether an open place can be decided when the watch has told everything up to `turn`."""
@@ -161,24 +197,16 @@ class ScanState:
 
     def oldest(self) -> int | None:
         """The lowest generation of anything that is still to be looked at or decided; None where nothing is."""
-        found = [
-            *(why.since for why in self.places.values()),
-            *(held.why.since for held in self.open.values()),
-            *(why.since for _, why in self.doomed),
-            *(hint.since for hint in self.hints.values()),
-            *(hint.since for hint, _ in self.lost.values()),
-            *(walk.since for walk in self.walks.values()),
-            *(since for _, since in self.missed.values()),
-        ]
+        waiting = (self.places, self.open, self.doomed, self.hints, self.lost, self.missed)
+        found = [one.oldest() for one in waiting] + self.walks.oldest()
         if self.again:
             found.append(self.again_since)
-        return min(found, default=None)
+        return min((since for since in found if since is not None), default=None)
 
     @property
     def scan_left(self) -> bool:
         """Whether something that a scan has found is still to be looked at or decided."""
-        looked_at = any(why.by_scan for why in self.places.values())
-        return self.walking or looked_at or bool(self.doomed) or self.open_seen < len(self.open)
+        return self.walking or self.places_scanned > 0 or bool(self.doomed) or self.open_seen < len(self.open)
 
     def scan_again(self, since: int) -> None:
         self.again_since = min(self.again_since, since) if self.again else since
@@ -193,7 +221,15 @@ class ScanState:
     def add(self, place: Place, why: Why) -> None:
         """To be looked at."""
         held = self.places.get(place)
-        self.places[place] = why if held is None else why.and_also(held)
+        why = why if held is None else why.and_also(held)
+        self.places_scanned += why.by_scan - (held is not None and held.by_scan)
+        self.places.put(place, why)
+
+    def next_place(self) -> tuple[Place, Why]:
+        """It is being looked at."""
+        place, why = self.places.take_first()
+        self.places_scanned -= why.by_scan
+        return place, why
 
     def leave_open(self, place: Place, why: Why, inode: int, seen: int, before: Open | None) -> None:
         """To be decided later. The walk that found it goes on without it. `inode` and `seen`: of what stands there, as
@@ -210,22 +246,22 @@ class ScanState:
         self.open_seen += (not why.by_scan) - (held is not None and not held.why.by_scan)
         same = why.own and before is not None and before.seen == seen
         turn = before.turn if before is not None and same else self.turn
-        self.open[place] = Open(Why(why.by_scan, since=why.since), self.changes, turn, inode, seen)
+        self.open.put(place, Open(Why(why.by_scan, since=why.since), self.changes, turn, inode, seen))
 
     def hold_back(self, place: Place, turn: int) -> None:
         """Not to be decided when the watch has told everything up to `turn`, but with a later answer."""
         held = self.open[place]
-        self.open[place] = held._replace(turn=max(held.turn, turn))
+        self.open.put(place, held._replace(turn=max(held.turn, turn)))
 
     def look_once_more(self, place: Place) -> None:
         """At an open place, before anything is decided about it: it may be back."""
         held = self.open.get(place)
         if held is not None:
-            self.open[place] = held._replace(changes=-1)
+            self.open.put(place, held._replace(changes=-1))
 
     def close(self, place: Place) -> Why | None:
         """No longer open; why it was."""
-        held = self.open.pop(place, None)
+        held = self.open.take(place)
         if held is None:
             return None
         self.open_seen -= not held.why.by_scan
@@ -235,15 +271,16 @@ class ScanState:
         self.generation = max(self.generation, hint.since)
         held = self.hints.get((directory, name))
         if held is not None:
-            self.hints[directory, name] = Hint(
+            both = Hint(
                 hint.inode or held.inode,
                 min(held.since, hint.since),
                 held.own and hint.own,
                 max(held.reread, hint.reread),
                 held.by_scan and hint.by_scan,
             )
+            self.hints.put((directory, name), both)
         elif len(self.hints) < HINTS_MAX:
-            self.hints[directory, name] = hint
+            self.hints.put((directory, name), hint)
         else:
             self.scan_again(hint.since)
 
@@ -251,26 +288,25 @@ class ScanState:
         if len(self.lost) >= HINTS_MAX:
             self.scan_again(hint.since)
         else:
-            self.lost[directory, name] = (hint, self.turn)
+            self.lost.put((directory, name), (hint, self.turn))
 
     def told(self, turn: int) -> None:
         """The watch has told everything up to `turn`: the directories of these were not moved, but are gone."""
         for directory, name in [entry for entry, held in self.lost.items() if held[1] < turn]:
-            del self.lost[directory, name]
+            self.lost.take((directory, name))
             self.blocked.pop(join(directory, name), None)
 
     def walk(self, path: bytes, *, full: bool, since: int) -> None:
         """Begins anew where the same is on its way."""
-        held = self.walks.get((path, full))
-        self.walks[path, full] = Walk(path, full, since if held is None else min(since, held.since))
+        self.walks.begin(path, full=full, since=since)
 
     def miss(self, path: bytes, *, full: bool, since: int) -> None:
         above = path
         while above and above not in self.missed:
             above = above.rpartition(b"/")[0]
         at = above or path
-        was_full, was_since = self.missed.get(at, (False, since))
-        self.missed[at] = (was_full or full, min(was_since, since))
+        was_full, was_since = self.missed.get(at) or (False, since)
+        self.missed.put(at, (was_full or full, min(was_since, since)))
 
     def catch_up(self) -> None:
         """Something was decided: walk what was missed."""
@@ -284,24 +320,18 @@ class ScanState:
             if owed:
                 self.scan_again(why.since)
             return
-        self.due[place] = (due_ms, why)
-        self.first_due_ms = due_ms if self.first_due_ms is None else min(self.first_due_ms, due_ms)
+        self.due.put(place, due_ms, why)
 
     def wake_all(self) -> None:
         """What waits for a time is looked at now."""
-        for place, (_, why) in self.due.items():
+        for place, why in self.due.take_all():
             self.add(place, why._replace(since=self.generation))
-        self.due.clear()
-        self.first_due_ms = None
 
     def wake(self, now_ms: int) -> None:
         """What is due is looked at: for its own sake, whatever hint it once followed from. Whether that still counts,
         `Reader.oldest` knows."""
-        if self.first_due_ms is None or self.first_due_ms > now_ms:
-            return
-        for place in [place for place, (due_ms, _) in self.due.items() if due_ms <= now_ms]:
-            self.add(place, self.due.pop(place)[1]._replace(since=self.generation))
-        self.first_due_ms = min((due_ms for due_ms, _ in self.due.values()), default=None)
+        for place, why in self.due.take(now_ms):
+            self.add(place, why._replace(since=self.generation))
 
     def block(self, path: bytes, reason: str) -> None:
         if path in self.blocked or len(self.blocked) < BLOCKED_MAX:

@@ -27,7 +27,8 @@ from replicad.files.paths import join
 
 NS_PER_MS = 1_000_000
 LOOKS_A_STEP = 512
-"""Some 20 ms with small files, and a draft of as many objects."""
+"""Some 20 ms with small files, and a draft of as many objects. As many hints are followed: one leads to one look, and
+what the applier puts there, and is told of, is not more a round (engine.apply), so hints of that do not pile up."""
 READ_BYTES_A_STEP = 32 * 1_048_576
 """Of small files, in one step: as many milliseconds."""
 MAPPED_MS = 60_000
@@ -91,24 +92,24 @@ class Step:
         """Until the step's share of work is done or nothing is left."""
         state = self.state
         state.wake(self.now_ms)
-        left, followed, ahead, foreseen = LOOKS_A_STEP, 0, 0, 0
-        while left > 0 and self._read_bytes < READ_BYTES_A_STEP:
+        left, follow, followed, ahead, foreseen = LOOKS_A_STEP, LOOKS_A_STEP, 0, 0, 0
+        while left > 0 and (follow > 0 or state.places) and self._read_bytes < READ_BYTES_A_STEP:
             if state.places:
                 if not ahead:
                     ahead = self._look_ahead(left)
-                self.look_at(*state.places.popitem(last=False))
+                self.look_at(*state.next_place())
                 ahead -= 1
                 left -= 1
             elif state.hints and not (state.walks and followed >= HINTS_PER_LISTING):
                 if not foreseen:
-                    foreseen = self._look_ahead_of_hints(left)
-                (directory, name), hint = state.hints.popitem(last=False)
+                    foreseen = self._look_ahead_of_hints(follow)
+                (directory, name), hint = state.hints.take_first()
                 self._follow(directory, name, hint)
                 foreseen -= 1
-                left -= 1
+                follow -= 1
                 followed += 1
             elif state.walks:
-                left -= self._advance(min(state.walks.values(), key=lambda walk: walk.full))
+                left -= self._advance(state.walks.first())
                 followed = 0
             else:
                 return
@@ -360,7 +361,7 @@ class Step:
             self.state.block(walk.path, trouble(walk.path, error).reason)
             listing = None
         if listing is None:
-            del self.state.walks[walk.path, walk.full]
+            self.state.walks.end(walk)
             if walk.full and not walk.path:
                 self.state.ending = True
             return 1
