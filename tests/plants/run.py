@@ -11,7 +11,8 @@ and goes on with a diff for `git apply -p1`. The red tests are run once as the c
 patch is applied to a copy of the project, and each of its red tests must fail there, within RED_LIMIT_S, by an
 assertion or an exception in the test's body: not by an error while collecting or setting up, not by running out of
 time, not by code that cannot even be imported. A patch that does not apply, and a red test that does not exist, fail
-loudly. Of a parametrized test one failing case is enough.
+loudly. Of a parametrized test one failing case is enough. The runs are forked from processes that have imported pytest
+and the libraries already, and nothing of the project (tests/plants/warm.py).
 
 The project is what git knows or would add; `.venv` and the like are not copied. CI's rule that a skip is a failure is
 off in here: a skipped test is not a red one.
@@ -21,14 +22,16 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -126,8 +129,73 @@ def copy_project(root: Path, target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def run_tests(project: Path, tests: list[str], *, limit_s: float | None, stop_when_red: bool) -> list[Outcome]:
-    """The outcomes of `tests` in `project`; a test that could not be run has none."""
+class Runner:
+    """A process of tests/plants/warm.py: runs pytest, one run at a time."""
+
+    def __init__(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "warm.py"],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, project: Path, arguments: list[str], environment: dict[str, str]) -> None:
+        """Ends with nothing of it left running."""
+        order = {
+            "arguments": arguments,
+            "cwd": str(project),
+            "environment": environment,
+            "path": [str(project), str(HERE)],
+            "limit_s": RUN_LIMIT_S,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        if not self._process.stdout.readline():
+            raise SystemExit(f"what runs the tests has ended with status {self._process.wait()}")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+class Runners:
+    """One for each plant that is tried at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self._free: SimpleQueue[Runner] = SimpleQueue()
+        self.jobs = jobs
+        self._all = [Runner() for _ in range(jobs)]
+        for runner in self._all:
+            self._free.put(runner)
+
+    @contextmanager
+    def one(self) -> Iterator[Runner]:
+        runner = self._free.get()
+        try:
+            yield runner
+        finally:
+            self._free.put(runner)
+
+    def __enter__(self) -> "Runners":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for runner in self._all:
+            runner.close()
+
+
+def run_tests(
+    runner: Runner, project: Path, tests: list[str], *, limit_s: float | None, stop_when_red: bool
+) -> list[Outcome]:
+    """The outcomes of `tests` in `project`; a test that could not be run, or not to its end, has none."""
     files = sorted({test.partition("::")[0] for test in tests})
     present = [file for file in files if (project / file).is_file()]
     if not present:
@@ -135,9 +203,9 @@ def run_tests(project: Path, tests: list[str], *, limit_s: float | None, stop_wh
     with tempfile.TemporaryDirectory(prefix="plant-run-") as scratch:
         order, results = Path(scratch, "order"), Path(scratch, "results")
         order.write_text(json.dumps({"tests": tests, "limit_s": limit_s, "stop_when_red": stop_when_red}))
-        command = [
-            sys.executable, "-m", "pytest", "-p", "red_report", "-p", "no:cacheprovider", "-q",
-            "--continue-on-collection-errors", f"--basetemp={scratch}/tmp", "--hypothesis-seed=0", *present,
+        arguments = [
+            "-p", "red_report", "-p", "no:cacheprovider", "-q", "--continue-on-collection-errors",
+            f"--basetemp={scratch}/tmp", "--hypothesis-seed=0", *present,
         ]  # fmt: skip
         # Programs that a test starts must be the planted ones too, wherever they are started.
         environment = os.environ | {
@@ -146,27 +214,9 @@ def run_tests(project: Path, tests: list[str], *, limit_s: float | None, stop_wh
             "RED_RESULTS": str(results),
         }
         environment.pop("CI", None)
-        _run_bounded(command, project, environment)
+        runner.run(project, arguments, environment)
         lines = results.read_text().splitlines() if results.exists() else []
     return [Outcome(**json.loads(line)) for line in lines]
-
-
-def _run_bounded(command: list[str], project: Path, environment: dict[str, str]) -> None:
-    """Ends with nothing of it left running: a planted daemon may not stop by itself."""
-    process = subprocess.Popen(
-        command, cwd=project, env=environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        process.wait(RUN_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        pass  # what it had written by then is judged; a test without an outcome fails its plant
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # all of it has ended
-        process.wait()
 
 
 def apply_patch(project: Path, patch: Path) -> None:
@@ -188,13 +238,21 @@ def apply_patch(project: Path, patch: Path) -> None:
             compiled.unlink()
 
 
-def try_plant(plant: Plant, base: Path) -> None:
+def try_plant(runners: Runners, plant: Plant, base: Path) -> None:
     """PlantError where the plant proves nothing."""
-    with tempfile.TemporaryDirectory(prefix=f"plant-{plant.name}-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{plant.name}-", dir=base.parent) as scratch:
         project = Path(scratch, "project")
-        shutil.copytree(base, project)
+        # Whoever changes a file of this tree (git, Python its compiled forms) makes it anew: `marks` would tell.
+        shutil.copytree(base, project, copy_function=os.link)
         apply_patch(project, plant.patch)
-        judge_red(plant, run_tests(project, list(plant.red), limit_s=RED_LIMIT_S, stop_when_red=True))
+        with runners.one() as runner:
+            judge_red(plant, run_tests(runner, project, list(plant.red), limit_s=RED_LIMIT_S, stop_when_red=True))
+
+
+def marks(project: Path) -> dict[Path, tuple[int, int]]:
+    """Size and mtime of every file; not of compiled ones, which are made on the way."""
+    found = {path: path.stat() for path in project.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
 
 def check_copy_is_used(project: Path) -> None:
@@ -207,7 +265,7 @@ def check_copy_is_used(project: Path) -> None:
         raise SystemExit(f"replicad is imported from {found}, not from the copy in {project}")
 
 
-def run(root: Path, patches: list[Path], jobs: int) -> int:
+def run(root: Path, patches: list[Path], runners: Runners) -> int:
     """Tries every plant and prints a line for each; returns how many failed."""
     plants: list[Plant] = []
     failed = 0
@@ -227,20 +285,24 @@ def run(root: Path, patches: list[Path], jobs: int) -> int:
         copy_project(root, base)
         check_copy_is_used(base)
         tests = sorted({red for plant in plants for red in plant.red})
-        outcomes = run_tests(base, tests, limit_s=None, stop_when_red=False)
+        with runners.one() as runner:
+            outcomes = run_tests(runner, base, tests, limit_s=None, stop_when_red=False)
+        untouched = marks(base)
 
         def judge(plant: Plant) -> tuple[PlantError | None, float]:
             started = time.monotonic()
             try:
                 judge_green(plant, outcomes)
-                try_plant(plant, base)
+                try_plant(runners, plant, base)
             except PlantError as error:
                 return error, time.monotonic() - started
             return None, time.monotonic() - started
 
-        with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(runners.jobs) as pool:
             for plant, (fault, took_s) in zip(plants, pool.map(judge, plants), strict=True):
                 report(plant.name, fault, f"{plant.breaks} ({took_s:.1f} s)")
+        if marks(base) != untouched:
+            raise SystemExit("a test has written into the project: what was tried after it proves nothing")
     print(f"{len(patches) - failed} passed, {failed} failed")
     return failed
 
@@ -258,7 +320,8 @@ def main(arguments: list[str]) -> int:
     if not chosen:
         print(f"no plants in {HERE}", file=sys.stderr)
         return 1
-    return 1 if run(ROOT, chosen, options.jobs) else 0
+    with Runners(options.jobs) as runners:
+        return 1 if run(ROOT, chosen, runners) else 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import subprocess
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.plants.run import Plant, PlantError, read_plant, run
+from tests.plants.run import Plant, PlantError, Runners, read_plant, run
 
 CODE = """\
 LIMIT = 3
@@ -45,6 +46,13 @@ def test_waits_if_the_limit_is_wrong():
         time.sleep(600)
 
 
+def test_that_writes_into_the_project():
+    if LIMIT != 3:
+        with open("replicad/__init__.py", "a") as file:
+            file.write("# changed")
+    assert LIMIT == 3
+
+
 def test_of_a_program():
     program = "from replicad.code import double; print(double(2))"
     assert subprocess.run([sys.executable, "-c", program], cwd="/", capture_output=True).stdout == b"4\\n"
@@ -70,6 +78,12 @@ def test_skipped():
 
 WRONG_SUM = ("return n + n", "return n * n + 1")
 WRONG_LIMIT = ("LIMIT = 3", "LIMIT = 4")
+
+
+@pytest.fixture(scope="module")
+def runners() -> Iterator[Runners]:
+    with Runners(2) as runners:
+        yield runners
 
 
 @pytest.fixture
@@ -104,9 +118,9 @@ def plant(project: Path, name: str, change: tuple[str, str], *tests: str) -> Pat
     return patch
 
 
-def verdict(project: Path, patch: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def verdict(runners: Runners, project: Path, patch: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The plant's own line; the last one and the count of failures must agree with it."""
-    failed = run(project, [patch], jobs=1)
+    failed = run(project, [patch], runners)
     line, last = capsys.readouterr().out.splitlines()
     assert last == f"{1 - failed} passed, {failed} failed"
     assert line.startswith(f"FAIL {patch.stem}: " if failed else f"ok   {patch.stem}: ")
@@ -114,19 +128,25 @@ def verdict(project: Path, patch: Path, capsys: pytest.CaptureFixture[str]) -> s
 
 
 @pytest.mark.parametrize("test", ["test_double", "test_of_a_program"])
-def test_a_plant_whose_test_goes_red_passes(project: Path, capsys: pytest.CaptureFixture[str], test: str) -> None:
-    assert verdict(project, plant(project, "good", WRONG_SUM, test), capsys).startswith("ok   good: return n + n")
+def test_a_plant_whose_test_goes_red_passes(
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str], test: str
+) -> None:
+    assert verdict(runners, project, plant(project, "good", WRONG_SUM, test), capsys).startswith(
+        "ok   good: return n + n"
+    )
 
 
-def test_one_failing_case_of_a_parametrized_test_is_enough(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verdict(project, plant(project, "one", WRONG_LIMIT, "test_limited"), capsys).startswith("ok")
-    assert verdict(project, plant(project, "case", WRONG_LIMIT, "test_limited[5]"), capsys).startswith("ok")
-    assert "stays green" in verdict(project, plant(project, "other", WRONG_LIMIT, "test_limited[1]"), capsys)
+def test_one_failing_case_of_a_parametrized_test_is_enough(
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verdict(runners, project, plant(project, "one", WRONG_LIMIT, "test_limited"), capsys).startswith("ok")
+    assert verdict(runners, project, plant(project, "case", WRONG_LIMIT, "test_limited[5]"), capsys).startswith("ok")
+    assert "stays green" in verdict(runners, project, plant(project, "other", WRONG_LIMIT, "test_limited[1]"), capsys)
 
 
-def test_every_red_test_must_go_red(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_red_test_must_go_red(runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     patch = plant(project, "half", WRONG_SUM, "test_double", "test_limited")
-    assert "tests/test_code.py::test_limited stays green" in verdict(project, patch, capsys)
+    assert "tests/test_code.py::test_limited stays green" in verdict(runners, project, patch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -143,39 +163,59 @@ def test_every_red_test_must_go_red(project: Path, capsys: pytest.CaptureFixture
     ],
 )
 def test_what_is_red_for_the_wrong_reason_fails(
-    project: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], test: str, reason: str
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], test: str, reason: str
 ) -> None:
-    assert reason in verdict(project, plant(project, "bad", change, test), capsys)
+    assert reason in verdict(runners, project, plant(project, "bad", change, test), capsys)
 
 
-def test_a_patch_that_does_not_apply_fails(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_patch_that_does_not_apply_fails(runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     patch = plant(project, "old", WRONG_SUM, "test_double")
     (project / "replicad/code.py").write_text(CODE.replace("return n + n", "return 2 * n"))
-    assert "does not apply: error: patch failed" in verdict(project, patch, capsys)
+    assert "does not apply: error: patch failed" in verdict(runners, project, patch, capsys)
 
 
 def test_a_test_that_only_runs_out_of_time_fails(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.plants.run.RED_LIMIT_S", 0.5)
     patch = plant(project, "slow", WRONG_LIMIT, "test_waits_if_the_limit_is_wrong")
-    assert "does not fail within 0.5 s" in verdict(project, patch, capsys)
+    assert "does not fail within 0.5 s" in verdict(runners, project, patch, capsys)
+
+
+def test_a_test_that_changes_the_tree_which_all_plants_share_ends_the_run(
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch = plant(project, "writes", WRONG_LIMIT, "test_that_writes_into_the_project")
+    with pytest.raises(SystemExit, match="has written into the project"):
+        run(project, [patch], runners)
+
+
+def test_each_run_has_the_modules_of_its_own_tree(
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = plant(project, "first", WRONG_SUM, "test_double")
+    other = plant(project, "other", WRONG_LIMIT, "test_double")
+    assert run(project, [first, other, first], runners) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[0] for line in lines[:3]] == ["ok", "FAIL", "ok"]
 
 
 def test_in_ci_a_skipped_test_is_still_not_a_red_one(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "tests/conftest.py").write_text((Path(__file__).parents[1] / "conftest.py").read_text())
     monkeypatch.setenv("CI", "true")
-    assert "is skipped here" in verdict(project, plant(project, "skip", WRONG_SUM, "test_skipped"), capsys)
+    assert "is skipped here" in verdict(runners, project, plant(project, "skip", WRONG_SUM, "test_skipped"), capsys)
 
 
-def test_one_bad_plant_does_not_stop_the_others(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_plant_does_not_stop_the_others(
+    runners: Runners, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = project / "plants" / "bad.patch"
     bad.write_text("# breaks: nothing\n")
     missing = plant(project, "missing", WRONG_SUM, "tests/test_unimportable.py::test_it")
     good = plant(project, "good", WRONG_SUM, "test_double")
-    assert run(project, [bad, missing, good], jobs=2) == 2
+    assert run(project, [bad, missing, good], runners) == 2
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 2 failed"
 
 
