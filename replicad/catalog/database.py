@@ -43,6 +43,8 @@ def catalog_error(where: object, error: BaseException) -> CatalogError:
     why = " ".join(str(error).split())
     if isinstance(error, OSError):
         why = error.strerror or why
+    elif isinstance(error, UnicodeDecodeError):
+        why = "what it says is no text"
     if not _is_of_the_disk(error):
         return CatalogError(f"the catalog {where} cannot be used: {why}; {MEND}")
     return CatalogDiskError(
@@ -63,7 +65,7 @@ def converted(where: object) -> Iterator[None]:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: what SQLite quotes of a broken file
         raise catalog_error(where, error) from error
 
 
@@ -120,6 +122,17 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def fault_of(path: Path) -> CatalogError | None:
+    """What SQLite finds wrong with the file; reads all of it. For a failure that a broken file may have brought about:
+    what its rows say is believed where it is read."""
+    try:
+        with closing(open_reader(path)) as connection, converted(path):
+            _check(path, connection, "integrity_check")
+    except CatalogError as error:
+        return error
+    return None
+
+
 def log_ahead(path: Path, connection: sqlite3.Connection) -> None:
     """Commit to a write-ahead log from here on; only for a file that is known to be a catalog. Raises CatalogError."""
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -158,8 +171,8 @@ def _make(path: Path) -> None:
         os.close(directory)
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
-    with closing(connection.execute("PRAGMA quick_check(1)")) as cursor:
+def _check(path: Path, connection: sqlite3.Connection, how: str = "quick_check") -> None:
+    with closing(connection.execute(f"PRAGMA {how}(1)")) as cursor:
         verdict = cursor.fetchone()[0]
     if verdict != "ok":
         line = " ".join(str(verdict).split())

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, case, func, insert, literal_column, select, tuple_, update
 
 from replicad.catalog.changes import SIBLINGS_META
-from replicad.catalog.database import catalog_error
+from replicad.catalog.database import MEND, catalog_error
 from replicad.catalog.prepared import (
     among,
     at_most,
@@ -28,6 +28,7 @@ from replicad.core.cnset import CNSet
 from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState
+from replicad.errors import CatalogError
 
 Parameter = bytes | int | str | None
 
@@ -167,7 +168,10 @@ class Replicas:
         return self._numbers.get(replica)
 
     def replica(self, number: int) -> ReplicaId:
-        return self._ids[number]
+        try:
+            return self._ids[number]
+        except KeyError:
+            raise CatalogError(f"the catalog is corrupt: it names a replica that it does not hold: {MEND}") from None
 
     def set_owner(self, replica: ReplicaId, member: MemberId) -> None:
         no = self._numbers.get(replica)
@@ -208,7 +212,7 @@ class Lookups:
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.ProgrammingError:
             raise  # a misuse: our own bug
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise catalog_error(self._where, error) from error
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from replicad.catalog.database import fault_of
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
 from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading
@@ -26,6 +27,7 @@ from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError, ReplicadError
+from replicad.ops.office import folder_catalog
 from replicad.ops.status import FolderRow
 
 RETRY_S = 10.0
@@ -219,6 +221,10 @@ class Folders:
     async def _failed(self, one: _Kept, runtime: FolderRuntime) -> None:
         failure = runtime.driver.failure
         await runtime.stop()
+        if not isinstance(failure, ReplicadError | OSError):
+            # A file that is broken where nobody notices it as it is read looks like a bug of ours.
+            catalog = folder_catalog(self._shared.home, runtime.place.folder)
+            failure = await asyncio.to_thread(fault_of, catalog) or failure
         if isinstance(failure, ReplicadError | OSError):
             # A disk that is full, read-only or gone, a mistake: it may be mended.
             one.again_s = asyncio.get_running_loop().time() + RETRY_S

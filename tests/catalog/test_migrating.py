@@ -259,6 +259,37 @@ def test_damage_met_later_is_an_error_of_the_catalog(tmp_path: Path) -> None:
     catalog.close()
 
 
+def test_what_sqlite_quotes_of_a_broken_file_may_be_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    open_at(path).close()
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"NOT NULL", b"NULL\xcd\xe7\xcc\x8b"))
+    with pytest.raises(CatalogError, match="cannot be used: what it says is no text; put the home back"):
+        open_at(path)
+
+
+def test_a_row_that_names_a_replica_that_is_not_there_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    catalog = open_at(path)
+    with pytest.raises(CatalogError, match="is corrupt: it names a replica that it does not hold"):
+        catalog._replicas.replica(23)
+    catalog.close()
+
+
+def test_a_file_that_failed_is_read_whole_and_said_to_be_broken_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    catalog = open_at(path)
+    fill(catalog, 500)
+    assert database.fault_of(path) is None, "also while it is in use"
+    catalog.close()
+    assert database.fault_of(path) is None
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"x" * 100, b"y" * 100, 1))  # a row or its index: nothing is malformed
+    assert "is corrupt (row " in str(database.fault_of(path))
+    damage(path)
+    assert "corrupt" in str(database.fault_of(path))
+
+
 def test_entries_of_the_catalog_that_are_missing_are_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     catalog = open_at(path)
