@@ -6,19 +6,21 @@ commit leaves a row of a file that is gone; the next start takes it off the list
 
 A file that lost its name is copied: its object is hidden and may come up again, and then what is preserved of it may be
 all that there is of its content (docs/PROTOCOL.md, section 9), whatever has become of what was brought back. The copy
-is whole before it has a name in the tree (I4); after a crash it is cleaned away with staging.
+is whole before it has a name in the tree (I4); after a crash it is cleaned away with staging. A large file is copied in
+steps, between which the folder does its other work (engine.copying_back). No copy takes the disk's last free space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 
-from replicad.catalog.changes import RemovePreserved
+from replicad.catalog.changes import Preserved, RemovePreserved
 from replicad.catalog.store import Catalog
 from replicad.core.preserving import LOST_ITS_NAME
 from replicad.core.records import NAME_BYTES_MAX, usable_name
 from replicad.core.tree_siblings import with_mark
-from replicad.engine.collecting import remove_stored
+from replicad.engine.collecting import remove_stored, reserve_bytes
 from replicad.engine.disposal import store_path
 from replicad.engine.intents import in_staging
 from replicad.engine.renames import rename, trouble
@@ -29,9 +31,9 @@ from replicad.files.sparse import write_sparse
 
 NAMES_TRIED_MAX = 1_000
 """Beside a name that is taken; who has restored as many is told to say where."""
-COPIED_BYTES_MAX = 256 * 1_048_576
-"""The folder's thread does nothing else meanwhile, some 300 ms; what is larger is moved all the same."""
 COPIED_AT_ONCE_BYTES = 1_048_576
+STEP_BYTES = 8 * 1_048_576
+"""Copied and synced in one go, some 20 ms: the folder's thread does nothing else meanwhile."""
 DIRECTORY_MODE = 0o755
 """Of directories that are made for what is brought back."""
 PRIVATE = b".replicad"
@@ -39,22 +41,94 @@ PRIVATE = b".replicad"
 
 def restore(catalog: Catalog, fs: FileSystem, preserved_id: int, to: bytes, now_ms: int) -> bytes:
     """Bring one back; returns its path. `to` empty: where it was, or beside that. Raises OperatorError."""
+    row, stat = find(catalog, fs, preserved_id, now_ms)
+    try:
+        if must_copy(row, stat):
+            copy = Copy(fs, row, stat)
+            try:
+                while not copy.step():
+                    pass
+                return copy.bring(to)
+            finally:
+                copy.close()
+        path = _to_its_place(fs, store_path(row.store, row.stored_name), to, row.path)
+    except OSError as error:
+        raise cannot(to or row.path, error) from error
+    catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
+    return path
+
+
+def find(catalog: Catalog, fs: FileSystem, preserved_id: int, now_ms: int) -> tuple[Preserved, Stat]:
+    """What is to be brought back. One that is gone is taken off the list. Raises OperatorError."""
     row = catalog.preserved_file(preserved_id)
     if row is None:
         raise OperatorError(f"no preserved file has the number {preserved_id} here: see `replicad preserved list`")
-    source = store_path(row.store, row.stored_name)
     try:
-        stat = fs.stat(source)
-        if stat is None:
-            catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
-            raise OperatorError("it is not in its store any more: somebody has removed it there")
-        if row.why == LOST_ITS_NAME and stat.kind == FILE and stat.size <= COPIED_BYTES_MAX:
-            return _bring_copy(fs, source, stat, preserved_id, lambda copy: _to_its_place(fs, copy, to, row.path))
-        path = _to_its_place(fs, source, to, row.path)
+        stat = fs.stat(store_path(row.store, row.stored_name))
     except OSError as error:
-        raise OperatorError(f"it cannot be brought back: {trouble(to or row.path, error).reason}") from error
-    catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
-    return path
+        raise cannot(row.path, error) from error
+    if stat is None:
+        catalog.commit(None, [RemovePreserved((preserved_id,))], now_ms=now_ms)
+        raise OperatorError("it is not in its store any more: somebody has removed it there")
+    return row, stat
+
+
+def must_copy(row: Preserved, stat: Stat) -> bool:
+    return row.why == LOST_ITS_NAME and stat.kind == FILE
+
+
+def cannot(path: bytes, error: OSError) -> OperatorError:
+    return OperatorError(f"it cannot be brought back: {trouble(path, error).reason}")
+
+
+class Copy:
+    """Of one preserved file, in staging. Made, `step`ped until that returns True, brought; closed whatever comes."""
+
+    def __init__(self, fs: FileSystem, row: Preserved, stat: Stat) -> None:
+        """Raises OSError."""
+        self._fs = fs
+        self._row = row
+        self._stat = stat
+        self._offset = 0
+        self._copy = in_staging(b"new-restored-%d" % row.preserved_id)
+        self._remove()
+        self._read = fs.open_read(store_path(row.store, row.stored_name))
+        try:
+            self._size = self._read.stat().size
+            self._written = fs.create(self._copy)
+        except OSError:
+            self._read.close()
+            raise
+
+    def step(self) -> bool:
+        """Copy a bounded piece, durably; returns whether that was the last. Raises OSError, OperatorError."""
+        if self._offset == 0:
+            self._written.truncate(self._size)
+        end = min(self._size, self._offset + STEP_BYTES)
+        if self._fs.free_bytes() - (end - self._offset) < reserve_bytes(self._fs):
+            raise OperatorError(f"its copy needs {self._size} bytes, and the disk has not so much room left")
+        for offset in range(self._offset, end, COPIED_AT_ONCE_BYTES):
+            write_sparse(self._written, offset, self._read.read_at(offset, min(COPIED_AT_ONCE_BYTES, end - offset)))
+        if end == self._size:
+            self._written.set_meta(self._stat.mode, self._stat.mtime_ns)
+        self._written.sync()
+        self._offset = end
+        return end == self._size
+
+    def bring(self, to: bytes) -> bytes:
+        """The whole copy into the tree; its path. Raises OSError, OperatorError."""
+        return _to_its_place(self._fs, self._copy, to, self._row.path)
+
+    def close(self) -> None:
+        """What was not brought is removed. What the disk does not let go of lies in staging until the next start."""
+        self._read.close()
+        self._written.close()
+        with contextlib.suppress(OSError):
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._fs.stat(self._copy) is not None:
+            self._fs.unlink(self._copy)
 
 
 def delete(catalog: Catalog, fs: FileSystem, preserved_ids: Iterable[int], now_ms: int) -> tuple[int, int]:
@@ -78,24 +152,6 @@ def delete(catalog: Catalog, fs: FileSystem, preserved_ids: Iterable[int], now_m
 
 def _to_its_place(fs: FileSystem, source: bytes, to: bytes, was: bytes) -> bytes:
     return _bring(fs, source, to) if to else _bring_back(fs, source, was)
-
-
-def _bring_copy(fs: FileSystem, source: bytes, stat: Stat, preserved_id: int, bring: Callable[[bytes], bytes]) -> bytes:
-    copy = in_staging(b"new-restored-%d" % preserved_id)
-    if fs.stat(copy) is not None:
-        fs.unlink(copy)
-    try:
-        with fs.open_read(source) as read, fs.create(copy) as written:
-            size = read.stat().size
-            written.truncate(size)
-            for offset in range(0, size, COPIED_AT_ONCE_BYTES):
-                write_sparse(written, offset, read.read_at(offset, COPIED_AT_ONCE_BYTES))
-            written.set_meta(stat.mode, stat.mtime_ns)
-            written.sync()
-        return bring(copy)
-    finally:
-        if fs.stat(copy) is not None:
-            fs.unlink(copy)
 
 
 def _bring(fs: FileSystem, source: bytes, to: bytes) -> bytes:

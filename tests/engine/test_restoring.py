@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
-from replicad.core.effects import HashFile
+from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING, Preserved
+from replicad.core.effects import Effect, HashFile
 from replicad.core.preserving import LOST_ITS_NAME
 from replicad.core.records import FILE, Content, Stamp, record
-from replicad.engine import restoring
+from replicad.engine import copying_back, restoring
+from replicad.engine.copying_back import CopyingBack
 from replicad.engine.digesting import STORES, Digesting
 from replicad.engine.disposal import preserve, stranger
-from replicad.engine.restoring import COPIED_AT_ONCE_BYTES, delete, restore
+from replicad.engine.restoring import COPIED_AT_ONCE_BYTES, STEP_BYTES, Copy, delete, restore
 from replicad.errors import OperatorError
 from replicad.files.hashing import hash_file
 from replicad.files.real_fs import RealFileSystem
@@ -159,24 +160,123 @@ def test_a_file_that_lost_its_name_is_copied_since_it_may_come_up_again() -> Non
     assert brought(rig, number) == b"f (restored)"
 
 
+def lost_its_name(rig: Rig, path: bytes, data: bytes) -> int:
+    rig.fs.user_write(path, data)
+    stat = rig.fs.stat(path)
+    assert stat is not None
+    number = rig.catalog.new_id()
+    change = preserve(rig.fs, path, number, CONFLICT_AND_DELETED, stranger(stat, path), LOST_ITS_NAME, rig.now_ms)
+    assert change is not None
+    rig.catalog.commit(None, [change], now_ms=rig.now_ms)
+    return number
+
+
 def test_a_copy_has_the_holes_that_the_file_had(tmp_path: Path) -> None:
     fs = RealFileSystem(tmp_path)
     (tmp_path / ".replicad/staging").mkdir(parents=True)
-    with (tmp_path / "kept").open("wb") as file:
-        file.truncate(3 * COPIED_AT_ONCE_BYTES + 7)
-        file.seek(COPIED_AT_ONCE_BYTES + 100)
+    (tmp_path / ".replicad/ConflictAndDeleted").mkdir()
+    kept = tmp_path / ".replicad/ConflictAndDeleted/kept"
+    with kept.open("wb") as file:
+        file.truncate(STEP_BYTES + 3 * COPIED_AT_ONCE_BYTES + 7)
+        file.seek(STEP_BYTES + COPIED_AT_ONCE_BYTES + 100)
         file.write(b"in between")
-    stat = fs.stat(b"kept")
+    path = b".replicad/ConflictAndDeleted/kept"
+    stat = fs.stat(path)
     assert stat is not None
-
-    def bring(copy: bytes) -> bytes:
-        fs.rename(copy, b"copy")
-        return b"copy"
-
-    restoring._bring_copy(fs, b"kept", stat, 1, bring)
-    assert (tmp_path / "copy").read_bytes() == (tmp_path / "kept").read_bytes()
+    row = Preserved(1, CONFLICT_AND_DELETED, b"copy", FILE, stat.size, b"", None, None, 1, LOST_ITS_NAME, b"kept")
+    copy = Copy(fs, row, stat)
+    assert [copy.step(), copy.step()] == [False, True]
+    assert copy.bring(b"") == b"copy"
+    copy.close()
+    assert (tmp_path / "copy").read_bytes() == kept.read_bytes()
     assert (tmp_path / "copy").stat().st_blocks * 512 <= 65_536
     fs.close()
+
+
+# -- large ones, a step at a time
+
+
+class Bringing:
+    """CopyingBack on a rig, with steps of four bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, data: bytes = b"0123456789") -> None:
+        monkeypatch.setattr(restoring, "STEP_BYTES", 4)
+        monkeypatch.setattr(copying_back, "STEP_BYTES", 4)
+        self.rig = Rig()
+        self.number = lost_its_name(self.rig, b"f", data)
+        self.hindrance = ""
+        self.told: list[tuple[bytes, str]] = []
+        self.copying = CopyingBack(self.rig.catalog, self.rig.fs, lambda: self.hindrance)
+
+    def begin(self, to: bytes = b"") -> bool:
+        return self.copying.begin(self.number, to, self._tell, self.rig.now_ms)
+
+    def _tell(self, path: bytes, reason: str) -> list[Effect]:
+        self.told.append((path, reason))
+        return []
+
+
+def test_a_large_file_is_copied_a_step_at_a_time_and_shows_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Bringing(monkeypatch)
+    assert one.begin()
+    with pytest.raises(OperatorError, match="already"):
+        one.begin()
+    for _ in range(2):
+        one.copying.work()
+        assert (one.told, one.copying.under_way, b"f" in one.rig.disk()) == ([], True, False)
+    one.copying.work()
+    assert (one.told, one.copying.under_way) == ([(b"f", "")], False)
+    rig = one.rig
+    assert (read(rig, b"f"), rig.stored(), len(rig.rows()), rig.staging()) == (b"0123456789", [b"0123456789"], 1, [])
+
+
+def test_one_that_is_deleted_while_it_is_copied_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Bringing(monkeypatch)
+    assert one.begin()
+    one.copying.work()
+    delete(one.rig.catalog, one.rig.fs, [one.number], one.rig.now_ms)
+    while one.copying.under_way:
+        one.copying.work()
+    assert (read(one.rig, b"f"), one.rig.stored()) == (b"0123456789", [])
+
+
+def test_what_hinders_the_folder_or_takes_the_last_room_ends_a_copy_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Bringing(monkeypatch)
+    assert one.begin()
+    one.copying.work()
+    one.hindrance = "the disk is gone"
+    one.copying.work()
+    assert (one.told, one.rig.staging()) == ([(b"", "the disk is gone")], [])
+    assert not one.begin(), "`restore` says why"
+    one.hindrance = ""
+    assert one.begin()
+    one.copying.work()
+    monkeypatch.setattr(one.rig.fs, "free_bytes", lambda: 1_000_000)
+    one.copying.work()
+    assert "has not so much room" in one.told[-1][1]
+    assert (one.rig.staging(), len(one.rig.rows())) == ([], 1)
+
+
+def test_a_copy_is_never_brought_over_anything_and_ends_with_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Bringing(monkeypatch)
+    one.rig.fs.user_write(b"g", b"there")
+    assert one.begin(b"g")
+    while one.copying.under_way:
+        one.copying.work()
+    assert "is taken" in one.told[-1][1]
+    assert (read(one.rig, b"g"), one.rig.staging()) == (b"there", [])
+    assert one.begin()
+    one.copying.close()
+    assert (one.rig.staging(), one.copying.under_way) == ([], False)
+
+
+def test_a_small_one_or_one_that_lost_otherwise_takes_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Bringing(monkeypatch, b"0123")
+    assert not one.begin()
+    number = keep(one.rig, b"g", b"0123456789")
+    assert not one.copying.begin(number, b"", lambda path, reason: [], one.rig.now_ms)
 
 
 # -- contents that are read
