@@ -10,6 +10,8 @@ from replicad.errors import UsageError
 from replicad.ops import requests as r
 from replicad.ops.text import escaped, size_text
 
+RESTORE_S = 660.0
+"""For which a member may copy a file back; the daemon gives up after ten minutes."""
 EMPTY_S = 3_600.0
 """For which deleting a store may take: some 20,000 files a second, fewer where they are large."""
 
@@ -34,12 +36,14 @@ def list_preserved(options: Options) -> int:
     lines += [
         f"{one['member']} is not in this list of {one['folder']}: {one['reason']}" for one in result["not_answering"]
     ]
-    lines += [f"{one['member']} keeps more of {one['folder']} than is listed" for one in result["left_off"]]
+    for one in result["left_off"]:
+        files = "more files" if one["files"] is None else f"{one['files']} more files"
+        lines.append(f"{one['member']} keeps {files} of {one['folder']} than are listed")
     return show(options, result, "\n".join(lines))
 
 
 def restore(options: Options) -> int:
-    result = call(options, r.PreservedRestore(_id(options), options.to))
+    result = call(options, r.PreservedRestore(_id(options), options.to), timeout_s=RESTORE_S)
     return show(options, result, f"brought back {path_text(result['path'])} on {result['member']}")
 
 

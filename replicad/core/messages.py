@@ -24,6 +24,7 @@ BACKFILL_REQUEST, STATUS, STATUS_REQUEST = 0x8, 0x10, 0x20
 HIERARCHY_BACKFILL, CONTENT_BACKFILL = 0x80000002, 0x80000004
 FENCE, FENCE_REPLY, AWAIT, AWAIT_REPLY = 0x100, 0x101, 0x102, 0x103
 PRESERVED_REQUEST, PRESERVED_PAGE, RESTORE, RESTORE_REPLY = 0x104, 0x105, 0x106, 0x107
+QUESTION, ANSWER, NO_WAY = 0x108, 0x109, 0x10A
 CODE_NAMES = {
     HIERARCHY: "hierarchy",
     CONTENT: "content",
@@ -40,6 +41,9 @@ CODE_NAMES = {
     PRESERVED_PAGE: "preserved page",
     RESTORE: "restore",
     RESTORE_REPLY: "restore reply",
+    QUESTION: "question",
+    ANSWER: "answer",
+    NO_WAY: "no way",
 }
 
 PAGE_RECORDS_MAX = 512
@@ -59,6 +63,10 @@ PRESERVED_ROWS_MAX = 500
 PRESERVED_PATH_MAX = 65_536
 """Of a preserved file: of a longer one the end is told."""
 WHY_CHARACTERS_MAX = 500
+ROUTE_MEMBERS_MAX = 32
+"""On a question's way, both ends included: a group is a mesh with a few holes, and a chain of more is none."""
+QUESTION_BYTES_MAX = PRESERVED_PATH_MAX + 1_024
+"""What is asked: one path at the most. So a question costs those who pass it on little."""
 MEMBER_BYTES = 32
 """A member id on the wire."""
 FENCE_BYTES = 16
@@ -236,9 +244,8 @@ class AwaitReply(msgspec.Struct, frozen=True, array_like=True, tag=AWAIT_REPLY, 
 
 
 class PreservedRequest(msgspec.Struct, frozen=True, array_like=True, tag=PRESERVED_REQUEST, kw_only=True):
-    """Tell what you have preserved, from the number after `after` on."""
+    """Tell what you have preserved, from the number after `after` on. In a question, as all of the next three."""
 
-    correlation: int
     after: int
 
 
@@ -258,17 +265,16 @@ class PreservedRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True, g
 
 
 class PreservedPage(msgspec.Struct, frozen=True, array_like=True, tag=PRESERVED_PAGE, kw_only=True):
-    """The answer; `more`: there are others after the last one."""
+    """The answer; `more`: there are others after the last one; `files`: all that it keeps, told or not."""
 
-    correlation: int
     rows: list[PreservedRow]
     more: bool
+    files: int
 
 
 class Restore(msgspec.Struct, frozen=True, array_like=True, tag=RESTORE, kw_only=True):
     """Bring one of yours back into the folder, at `to` or, where that is empty, where it was; never over anything."""
 
-    correlation: int
     number: int
     to: bytes
 
@@ -276,14 +282,50 @@ class Restore(msgspec.Struct, frozen=True, array_like=True, tag=RESTORE, kw_only
 class RestoreReply(msgspec.Struct, frozen=True, array_like=True, tag=RESTORE_REPLY, kw_only=True):
     """`path` is where it is now; empty: it was not done, and `reason` says why."""
 
-    correlation: int
     path: bytes
     reason: str
 
 
+class NoWay(msgspec.Struct, frozen=True, array_like=True, tag=NO_WAY, kw_only=True):
+    """The answer of a member on the way that cannot pass the question on, or cannot pass its answer back any more.
+
+    `why`: NO_LINK, TOO_MANY: it was not passed on; LINK_LOST: it was, and what came of it is not known.
+    """
+
+    member: bytes
+    """Who says so."""
+    why: int
+
+
+NO_LINK, TOO_MANY, LINK_LOST = 0, 1, 2
+
+
+class Question(msgspec.Struct, frozen=True, array_like=True, tag=QUESTION, kw_only=True):
+    """`asked`, a message of its own, for the last member of `route`, from the first; each passes it on to the next."""
+
+    route: list[bytes]
+    correlation: int
+    """The asker's; with it names the question at all who pass it on."""
+    budget_ms: int
+    """For how long the asker waits."""
+    asked: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=ANSWER, kw_only=True):
+    """Goes back by the way that the question came."""
+
+    asker: bytes
+    correlation: int
+    answered: bytes
+
+
 Page = HierarchyChange | ContentChange | HierarchyBackfill | ContentBackfill
-OfPreserved = PreservedRequest | PreservedPage | Restore | RestoreReply
-Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply | OfPreserved
+Asked = PreservedRequest | Restore
+Answered = PreservedPage | RestoreReply | NoWay
+OfQuestion = Question | Answer
+Inner = Asked | Answered
+"""What only comes in a question or an answer."""
+Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply | OfQuestion | Inner
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -349,13 +391,24 @@ def _check(message: Message) -> None:
             _check_fence(message.fence, [one.member for one in message.members], message.lost)
         case PreservedPage():
             _check_preserved(message)
-        case Restore(number=number, to=path) | RestoreReply(correlation=number, path=path):
+        case Restore(number=number, to=path):
             if len(path) > PRESERVED_PATH_MAX or not 0 <= number <= COUNTER_MAX:
                 raise ProtocolError("what is to be brought back is out of its limits")
+        case RestoreReply(path=path):
+            if len(path) > PRESERVED_PATH_MAX:
+                raise ProtocolError("the path of what was brought back is too long")
+        case Question():
+            _check_question(message)
+        case Answer(asker=member, correlation=number):
+            if len(member) != MEMBER_BYTES or not 0 <= number <= COUNTER_MAX:
+                raise ProtocolError("an answer is malformed")
+        case NoWay(member=member):
+            if len(member) != MEMBER_BYTES:
+                raise ProtocolError("who does not pass a question on is no member")
 
 
 def _check_preserved(page: PreservedPage) -> None:
-    if len(page.rows) > PRESERVED_ROWS_MAX or (page.more and not page.rows):
+    if len(page.rows) > PRESERVED_ROWS_MAX or (page.more and not page.rows) or page.files < 0:
         raise ProtocolError("a page of preserved files is out of its limits")
     last = -1
     for row in page.rows:
@@ -364,6 +417,16 @@ def _check_preserved(page: PreservedPage) -> None:
         if len(row.path) > PRESERVED_PATH_MAX or len(row.why) > WHY_CHARACTERS_MAX:
             raise ProtocolError("a preserved file's path or reason is too long")
         last = row.number
+
+
+def _check_question(question: Question) -> None:
+    route = question.route
+    if not 2 <= len(route) <= ROUTE_MEMBERS_MAX or len(set(route)) != len(route):
+        raise ProtocolError("a question's way is too long, or goes in circles")
+    if any(len(member) != MEMBER_BYTES for member in route):
+        raise ProtocolError("a question's way names no member")
+    if not 0 <= question.correlation <= COUNTER_MAX or len(question.asked) > QUESTION_BYTES_MAX:
+        raise ProtocolError("a question is out of its limits")
 
 
 def _check_fence(fence: bytes, *members: list[bytes]) -> None:

@@ -2,6 +2,9 @@
 
 An id says folder, member and number: `docs:alpha:17`. Files of one path and one content that several members keep are
 one line, which names all of them; what is brought back is the one whose id is given, first this member's own.
+
+Where several folders are listed at once, the rows of one list (LISTED_ROWS_MAX) are shared out among them: the answer
+has no more of them than for one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from replicad.daemon.clock import wall_ms
 from replicad.daemon.driver import DriverStoppedError
 from replicad.daemon.folder_runtime import FolderRuntime
 from replicad.engine.folder import FolderReplica
-from replicad.engine.preserved import Listing
+from replicad.engine.preserved_asking import LISTED_ROWS_MAX, Failure, Listing
 from replicad.errors import OperatorError, UsageError
 from replicad.ops import requests as r
 from replicad.ops.operations import find_member
@@ -29,7 +32,6 @@ from replicad.ops.text import escaped, path_json, rfc3339
 
 EMPTIED_A_STEP = 256
 """Files deleted in one go: the folder's thread does nothing else meanwhile."""
-NOT_CONNECTED = "it is not connected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ async def _list(folder: str | None, around: Around) -> dict[str, Any]:
     names = [folder] if folder is not None else list(around.kept())
     if folder is not None and folder not in around.kept():
         raise OperatorError(f"the folder {folder} is not kept here: ask a member that keeps it")
-    listed = await asyncio.gather(*(_list_folder(name, around) for name in names))
+    rows_max = max(1, LISTED_ROWS_MAX // max(1, len(names)))
+    listed = await asyncio.gather(*(_list_folder(name, rows_max, around) for name in names))
     rows = [row for found, _, _ in listed for row in found]
     return {
         "preserved": sorted(rows, key=lambda row: (row["folder"], row["when"], row["id"])),
@@ -73,31 +76,45 @@ async def _list(folder: str | None, around: Around) -> dict[str, Any]:
 
 
 async def _list_folder(
-    name: str, around: Around
-) -> tuple[list[dict[str, Any]], list[dict[str, str]], list[dict[str, str]]]:
-    """Rows, members that do not answer, members that keep more than they were asked for."""
+    name: str, rows_max: int, around: Around
+) -> tuple[list[dict[str, Any]], list[dict[str, str]], list[dict[str, Any]]]:
+    """Rows, members that do not answer, members that keep more than is listed."""
     runtime = around.running().get(name)
     if runtime is None or not runtime.open:
         missing = [{"folder": name, "member": around.named(around.own), "reason": "the folder does not run here"}]
         return [], missing, []
-    info = around.reading().folders.get(runtime.place.folder)
-    others = {member for member in info.members if member != around.own} if info is not None else set()
     try:
-        listing = await _ask(runtime, others)
+        listing = await _ask(runtime, _others(runtime, around), rows_max)
     except DriverStoppedError as error:
         return [], [{"folder": name, "member": around.named(around.own), "reason": str(error)}], []
-    failed = {member: NOT_CONNECTED for member in others if member not in listing.rows} | listing.failed
     return (
         _rows(name, runtime, listing, around),
-        [{"folder": name, "member": around.named(one), "reason": why} for one, why in sorted(failed.items())],
-        [{"folder": name, "member": around.named(one)} for one in listing.left_off],
+        [
+            {"folder": name, "member": around.named(one), "reason": _reason(failure, around)}
+            for one, failure in sorted(listing.failed.items())
+        ],
+        [
+            {"folder": name, "member": around.named(one), "files": files}
+            for one, files in sorted(listing.left_off.items())
+        ],
     )
 
 
-async def _ask(runtime: FolderRuntime, others: set[MemberId]) -> Listing:
+def _others(runtime: FolderRuntime, around: Around) -> set[MemberId]:
+    """In the folder's replica list."""
+    info = around.reading().folders.get(runtime.place.folder)
+    return {member for member in info.members if member != around.own} if info is not None else set()
+
+
+def _reason(failure: Failure, around: Around) -> str:
+    if not failure.through:
+        return failure.reason
+    return f"{failure.reason}; it was asked through {', '.join(around.named(one) for one in failure.through)}"
+
+
+async def _ask(runtime: FolderRuntime, others: set[MemberId], rows_max: int) -> Listing:
     def begin(replica: FolderReplica, now_ms: int) -> tuple[int, Sequence[Effect]]:
-        connected = [member for member in replica.exchange.connected() if member in others]
-        return replica.preserved.list_group(connected, now_ms)
+        return replica.preserved.list_group(others, now_ms, rows_max=rows_max)
 
     driver = runtime.driver
     ticket = await driver.act(begin)
@@ -161,33 +178,31 @@ async def _restore(text: str, to: str | None, around: Around) -> dict[str, Any]:
     if to == "":
         raise UsageError("--to: a path is wanted")
 
-    def bring_back(replica: FolderReplica, now_ms: int) -> tuple[bytes, Sequence[Effect]]:
-        return replica.preserved.restore(number, target, now_ms), [Changed()]
-
-    if member == around.own:
-        path = await runtime.driver.act(bring_back)
-    else:
-        path = await _restore_at(runtime, member, number, target, around)
+    path = await _restore_at(runtime, member, number, target, around)
     return {"id": text, "folder": name, "member": around.named(member), "path": path_json(path)}
 
 
 async def _restore_at(runtime: FolderRuntime, member: MemberId, number: int, target: bytes, around: Around) -> bytes:
-    """Another member does it, since it has the file; from there it comes here like any other."""
-    driver = runtime.driver
+    """The member that has the file does it; from there it comes here like any other."""
+    driver, others = runtime.driver, _others(runtime, around)
+    if member != around.own and member not in others:
+        raise OperatorError(f"{around.named(member)} does not keep this folder")
 
     def begin(replica: FolderReplica, now_ms: int) -> tuple[int, Sequence[Effect]]:
-        if member not in replica.exchange.connected():
-            raise OperatorError(f"{around.named(member)} keeps it, and {NOT_CONNECTED}: try again when it is")
-        return replica.preserved.restore_at(member, number, target, now_ms)
+        return replica.preserved.restore_at(member, number, target, others, now_ms)
 
     ticket = await driver.act(begin)
     try:
-        reply: RestoreReply = await driver.until(lambda replica: replica.preserved.restored(ticket, wall_ms()))
+        reply: RestoreReply | Failure = await driver.until(
+            lambda replica: replica.preserved.restored(ticket, wall_ms())
+        )
     finally:
         driver.command(lambda replica: replica.preserved.forget(ticket))
+    named = "" if member == around.own else f"{around.named(member)}: "
+    if isinstance(reply, Failure):
+        raise OperatorError(named + _reason(reply, around))
     if not reply.path:
-        reason = escaped(reply.reason[:WHY_CHARACTERS_MAX]) or "it did not say why"
-        raise OperatorError(f"{around.named(member)}: {reason}")
+        raise OperatorError(named + (escaped(reply.reason[:WHY_CHARACTERS_MAX]) or "it did not say why"))
     return reply.path
 
 

@@ -27,7 +27,7 @@ from replicad.core.effects import Changed, Effect, Fetched, LinkDown, LinkUp, Re
 from replicad.core.fence import WAIT_BYTES
 from replicad.core.fetching import Fetching
 from replicad.core.ids import MemberId, Uid
-from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, OfPreserved, Status
+from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, OfQuestion, Status
 from replicad.core.plan import node_path
 from replicad.core.records import Record
 from replicad.core.tree import Slot, wanted_path
@@ -119,7 +119,13 @@ class FolderReplica:
         self._watch = around.watch(around.on_change)
         self.disk = self._make_disk()
         self.preserved = Preserved(
-            catalog, fs, own, around, hindrance=self._hindrance, brought=lambda path: self.disk.hint_paths([path])
+            catalog,
+            fs,
+            own,
+            around,
+            self.exchange,
+            hindrance=self._hindrance,
+            brought=lambda path: self.disk.hint_paths([path]),
         )
         self.fences: Fences | None = None
         self.verifying: Verifying | None = None
@@ -186,7 +192,7 @@ class FolderReplica:
         match event:
             case Received(_, Fence() | FenceReply() | Await() | AwaitReply()):
                 out += self.fences.handle(event, now_ms)
-            case Received(_, message) if isinstance(message, OfPreserved):
+            case Received(_, message) if isinstance(message, OfQuestion):
                 out += self.preserved.handle(event, now_ms)
             case Received(peer, message):
                 out += self.exchange.handle(event, now_ms)
@@ -198,8 +204,7 @@ class FolderReplica:
             case LinkUp() | LinkDown():
                 out += self.exchange.handle(event, now_ms)
                 out += self.fences.handle(event, now_ms)
-                if isinstance(event, LinkDown):
-                    self.preserved.handle(event, now_ms)
+                out += self.preserved.handle(event, now_ms)
                 self.fetching.linked(now_ms)
             case Fetched():
                 take_fetched(event, self.catalog, self.fs, self.fetching, self.workbench, now_ms)
@@ -247,6 +252,7 @@ class FolderReplica:
     def close(self, now_ms: int) -> None:
         """A clean end: the next start need not doubt what it finds."""
         self._watch.close()
+        self.preserved.close()
         self.exchange.close(now_ms)
         if not self.root.fault:
             self.catalog.commit(None, [SetMeta(RUNNING_META, None)], now_ms=now_ms)
@@ -308,6 +314,7 @@ class FolderReplica:
         assert self.fences is not None
         self.exchange.clock_set_back(back_ms)
         self.fences.clock_set_back(back_ms)
+        self.preserved.clock_set_back(back_ms)
         self.disk.clock_set_back()
         self.workbench.clock_set_back()
         self.fetching.linked(now_ms)

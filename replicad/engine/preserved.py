@@ -1,68 +1,48 @@
 """What is preserved of a folder, on this member and on the others: list, bring back, delete (docs/preserved.md).
 
-Each member keeps its own files and its own list. Who asks for the whole of it asks the members that it is linked with,
-page by page, and puts together what they answer; one that is not linked, does not answer in time or tells too much is
-named. A peer may be asked to bring back one of its own: that only adds a file, which any member may. To delete is for
-the operator of the member that keeps it: nothing that comes over a link removes a preserved file.
+Each member keeps its own files and its own list. Who asks for the whole of it asks every member of the folder, the
+linked ones and through them the others (engine.preserved_asking, engine.relaying), and puts together what they answer;
+one that is not reached, does not answer in time or tells too much is named. A member may be asked to bring back one of
+its own: that only adds a file, which any member may. To delete is for the operator of the member that keeps it: nothing
+that comes over a link removes a preserved file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from replicad.catalog.changes import PRE_EXISTING
+from replicad.catalog.changes import CONFLICT_AND_DELETED, PRE_EXISTING
 from replicad.catalog.changes import Preserved as Row
 from replicad.catalog.store import Catalog
-from replicad.core.effects import Effect, LinkDown, Received, Send
+from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, Send
 from replicad.core.ids import MemberId
 from replicad.core.messages import (
     PAGE_BYTES_MAX,
     PRESERVED_PATH_MAX,
     PRESERVED_ROWS_MAX,
     WHY_CHARACTERS_MAX,
+    Answer,
+    Answered,
     PreservedPage,
     PreservedRequest,
     PreservedRow,
+    Question,
     Restore,
     RestoreReply,
+    decode_message,
+    encode_message,
 )
 from replicad.engine.collecting import Collecting
+from replicad.engine.copying_back import CopyingBack
 from replicad.engine.digesting import Digesting
+from replicad.engine.exchange import Exchange
 from replicad.engine.folder_events import Surroundings
+from replicad.engine.preserved_asking import Asking, Failure
+from replicad.engine.relaying import Relaying
 from replicad.engine.restoring import delete, restore
 from replicad.engine.settings import FolderSettings
-from replicad.errors import OperatorError
+from replicad.errors import OperatorError, ProtocolError
 from replicad.files.fs import FileSystem
-
-ROWS_MAX = 20_000
-"""Of one member in one list: 10 MB, and more than anybody reads. The rest is counted as left off."""
-LISTED_BYTES_MAX = 32 * 1_048_576
-"""Of one member's paths and reasons in one list: rows may have 64 KiB each."""
-ANSWER_MS = 10_000
-"""In which a member sends the next page, or has brought a file back."""
-ASKED_MAX = 64
-"""Questions under way; an operator has a few."""
-
-
-@dataclass
-class Listing:
-    """What a list came to. `left_off`: members that keep more than ROWS_MAX."""
-
-    rows: dict[MemberId, list[PreservedRow]] = field(default_factory=dict)
-    failed: dict[MemberId, str] = field(default_factory=dict)
-    left_off: list[MemberId] = field(default_factory=list)
-
-
-@dataclass
-class _Asked:
-    """A question under way: which answer each peer owes, and until when."""
-
-    owing: dict[MemberId, tuple[int, int]] = field(default_factory=dict)
-    """(correlation, deadline)."""
-    listing: Listing = field(default_factory=Listing)
-    told_bytes: dict[MemberId, int] = field(default_factory=dict)
-    reply: RestoreReply | None = None
 
 
 class Preserved:
@@ -74,6 +54,7 @@ class Preserved:
         fs: FileSystem,
         own: MemberId,
         around: Surroundings,
+        exchange: Exchange,
         *,
         hindrance: Callable[[], str],
         brought: Callable[[bytes], None],
@@ -83,52 +64,57 @@ class Preserved:
         self._fs = fs
         self._own = own
         self._may_send = around.may_send
+        self._exchange = exchange
         self._hindrance = hindrance
         self._brought = brought
         self._collecting = Collecting(catalog, fs)
         self._digesting = Digesting(catalog, fs, around.large_bytes)
         self.hashed = self._digesting.hashed
         self.recheck = self._collecting.recheck
-        self._asked: dict[int, _Asked] = {}
-        self._last = 0
-        """Ticket or correlation: of one row of numbers."""
+        self._asking = Asking(own, self._links, around.new_bytes)
+        self.listing = self._asking.listing
+        self._relaying = Relaying(own, around.may_send, exchange.connected)
+        self._copying = CopyingBack(catalog, fs, hindrance)
+        self._mine: dict[int, RestoreReply | None] = {}
+        """What is brought back here for this member's operator, by ticket; None: under way."""
 
     # -- the operator's side
 
-    def list_group(self, peers: Iterable[MemberId], now_ms: int) -> tuple[int, list[Effect]]:
-        """Ask these members, and this one. Returns the ticket."""
-        ticket, asked = self._ask()
-        rows, more = self._page(0, ROWS_MAX, LISTED_BYTES_MAX)
-        asked.listing.rows[self._own] = rows
-        if more:
-            asked.listing.left_off.append(self._own)
-        return ticket, [self._send_request(asked, peer, 0, now_ms) for peer in peers]
+    def list_group(
+        self, members: Iterable[MemberId], now_ms: int, *, rows_max: int | None = None
+    ) -> tuple[int, list[Effect]]:
+        """Ask the folder's members, and this one. Returns the ticket for `listing`. `rows_max`: in the whole list."""
+        own = lambda rows, size: self._page(0, rows, size)  # noqa: E731
+        return self._asking.list_all(members, own, now_ms, rows_max=rows_max)
 
-    def listing(self, ticket: int, now_ms: int) -> Listing | None:
-        """None while somebody's answer is under way. Then `forget` it."""
-        asked = self._asked[ticket]
-        self._expire(asked, now_ms)
-        return None if asked.owing else asked.listing
+    def restore_at(
+        self, member: MemberId, number: int, to: bytes, members: Iterable[MemberId], now_ms: int
+    ) -> tuple[int, list[Effect]]:
+        """Have a member of the folder bring back one of its own, this one or another. Returns the ticket."""
+        if member != self._own:
+            return self._asking.restore_at(member, number, to, members, now_ms)
+        ticket = -1 - len(self._mine)
+        while ticket in self._mine:
+            ticket -= 1
+        self._mine[ticket] = None
 
-    def restore_at(self, peer: MemberId, number: int, to: bytes, now_ms: int) -> tuple[int, list[Effect]]:
-        """Have a linked member bring back one of its own."""
-        ticket, asked = self._ask()
-        asked.owing[peer] = (ticket, now_ms + ANSWER_MS)
-        return ticket, [Send(peer, Restore(correlation=ticket, number=number, to=to))]
+        def done(reply: RestoreReply) -> list[Effect]:
+            if ticket in self._mine:
+                self._mine[ticket] = reply
+            return [Changed()]
 
-    def restored(self, ticket: int, now_ms: int) -> RestoreReply | None:
+        return ticket, self._bring_back(number, to, done, now_ms)
+
+    def restored(self, ticket: int, now_ms: int) -> RestoreReply | Failure | None:
         """None while it is under way. Then `forget` it."""
-        asked = self._asked[ticket]
-        self._expire(asked, now_ms)
-        if asked.reply is None and not asked.owing:
-            return RestoreReply(correlation=ticket, path=b"", reason=next(iter(asked.listing.failed.values()), ""))
-        return asked.reply
+        return self._mine[ticket] if ticket < 0 else self._asking.restored(ticket, now_ms)
 
     def forget(self, ticket: int) -> None:
-        self._asked.pop(ticket, None)
+        self._mine.pop(ticket, None)
+        self._asking.forget(ticket)
 
     def restore(self, number: int, to: bytes, now_ms: int) -> bytes:
-        """One of this member's own; its path. Raises OperatorError."""
+        """One of this member's own that takes no copying; its path. Raises OperatorError."""
         hindrance = self._hindrance()
         if hindrance:
             raise OperatorError(f"nothing can be brought back now: {hindrance}")
@@ -152,99 +138,110 @@ class Preserved:
 
     # -- the replica's side
 
-    def handle(self, event: Received | LinkDown, now_ms: int) -> list[Effect]:
+    def handle(self, event: Received | LinkUp | LinkDown, now_ms: int) -> list[Effect]:
+        """Raises ProtocolError where a neighbour sends what it should not."""
         match event:
-            case LinkDown(peer):
-                for asked in self._asked.values():
-                    if asked.owing.pop(peer, None) is not None:
-                        asked.listing.failed[peer] = "the link to it broke"
+            case LinkUp(peer) | LinkDown(peer):  # a new link, too, is the end of the one before
+                return [*self._relaying.link_down(peer), *self._asking.link_down(peer, now_ms)]
             case Received(peer, message) if self._may_send(peer):
                 return self._received(peer, message, now_ms)
         return []
 
     def work(self, settings: FolderSettings, now_ms: int, *, disk: bool) -> list[Effect]:
         """A bounded piece of what is to be done by itself; `disk`: the root is there. Raises CatalogError."""
-        for asked in self._asked.values():
-            self._expire(asked, now_ms)
+        out = self._asking.work(now_ms)
+        out += self._copying.work()
         if not disk:
-            return []
-        return [*self._collecting.work(settings, now_ms), *self._digesting.work(now_ms)]
+            return out
+        return [*out, *self._collecting.work(settings, now_ms), *self._digesting.work(now_ms)]
 
     def next_due_ms(self, now_ms: int, *, disk: bool) -> int | None:
-        due = [deadline for asked in self._asked.values() for _, deadline in asked.owing.values()]
-        if disk and self._digesting.due:
+        due = [self._asking.next_due_ms()]
+        if self._copying.under_way or (disk and self._digesting.due):
             due.append(now_ms)
-        if disk and (collecting := self._collecting.next_due_ms(now_ms)) is not None:
-            due.append(collecting)
-        return min(due, default=None)
+        if disk:
+            due.append(self._collecting.next_due_ms(now_ms))
+        return min((at for at in due if at is not None), default=None)
+
+    def close(self) -> None:
+        self._copying.close()
+
+    def clock_set_back(self, back_ms: int) -> None:
+        """Every time kept here moves with the clock."""
+        self._asking.clock_set_back(back_ms)
+        self._relaying.clock_set_back(back_ms)
 
     # -- inside
 
+    def _links(self) -> Callable[[MemberId], Iterable[MemberId]]:
+        statuses, connected = self._exchange.statuses(), self._exchange.connected()
+
+        def of(member: MemberId) -> Iterable[MemberId]:
+            if member == self._own:
+                return connected
+            known = statuses.get(member)
+            return [one.hex() for one in known.connected] if known is not None else ()
+
+        return of
+
     def _received(self, peer: MemberId, message: object, now_ms: int) -> list[Effect]:
         match message:
-            case PreservedRequest(correlation=correlation, after=after):
-                rows, more = self._page(after, PRESERVED_ROWS_MAX, PAGE_BYTES_MAX)
-                return [Send(peer, PreservedPage(correlation=correlation, rows=rows, more=more))]
-            case Restore():
-                return [Send(peer, self._restore_for(message, now_ms))]
-            case PreservedPage():
-                return self._take_page(peer, message, now_ms)
-            case RestoreReply():
-                for asked in self._asked.values():
-                    if asked.owing.get(peer, (0, 0))[0] == message.correlation:
-                        del asked.owing[peer]
-                        asked.reply = message
+            case Question() if not self._relaying.arrived(peer, message):
+                return self._relaying.pass_on(peer, message, now_ms)
+            case Question(route=route) if self._may_send(route[0].hex()):
+                return self._asked(peer, message, now_ms)
+            case Answer(asker=asker) if asker.hex() == self._own:
+                return self._asking.answered(peer, message, now_ms)
+            case Answer():
+                return self._relaying.pass_back(peer, message)
         return []
 
-    def _restore_for(self, asked: Restore, now_ms: int) -> RestoreReply:
+    def _asked(self, peer: MemberId, question: Question, now_ms: int) -> list[Effect]:
+        """A question that cannot be read is the asker's fault, who may be another than the neighbour: no answer."""
+
+        def answer(told: Answered) -> list[Effect]:
+            asker, number = question.route[0], question.correlation
+            return [Send(peer, Answer(asker=asker, correlation=number, answered=encode_message(told)))]
+
         try:
-            path = self.restore(asked.number, asked.to, now_ms)
-        except OperatorError as error:
-            return RestoreReply(correlation=asked.correlation, path=b"", reason=str(error))
-        return RestoreReply(correlation=asked.correlation, path=path, reason="")
-
-    def _take_page(self, peer: MemberId, page: PreservedPage, now_ms: int) -> list[Effect]:
-        for asked in self._asked.values():
-            if asked.owing.get(peer, (0, 0))[0] != page.correlation:
-                continue
-            rows = asked.listing.rows.setdefault(peer, [])
-            rows += page.rows
-            del asked.owing[peer]
-            told = sum(len(row.path) + len(row.why) for row in page.rows)
-            asked.told_bytes[peer] = asked.told_bytes.get(peer, 0) + told
-            if page.more and (len(rows) >= ROWS_MAX or asked.told_bytes[peer] >= LISTED_BYTES_MAX):
-                asked.listing.left_off.append(peer)
-            elif page.more:
-                return [self._send_request(asked, peer, page.rows[-1].number, now_ms)]
+            asked = decode_message(question.asked)
+        except ProtocolError:
+            return []
+        match asked:
+            case PreservedRequest(after=after):
+                return answer(self._page(after, PRESERVED_ROWS_MAX, PAGE_BYTES_MAX))
+            case Restore(number=number, to=to):
+                return self._bring_back(number, to, answer, now_ms)
         return []
 
-    def _ask(self) -> tuple[int, _Asked]:
-        if len(self._asked) >= ASKED_MAX:
-            raise OperatorError("too many questions about preserved files are under way: try again")
-        self._last += 1
-        self._asked[self._last] = _Asked()
-        return self._last, self._asked[self._last]
+    def _bring_back(
+        self, number: int, to: bytes, done: Callable[[RestoreReply], list[Effect]], now_ms: int
+    ) -> list[Effect]:
+        def told(path: bytes, reason: str) -> list[Effect]:
+            if path:
+                self._brought(path)
+            return done(RestoreReply(path=path, reason=reason))
 
-    def _send_request(self, asked: _Asked, peer: MemberId, after: int, now_ms: int) -> Send:
-        self._last += 1
-        asked.owing[peer] = (self._last, now_ms + ANSWER_MS)
-        return Send(peer, PreservedRequest(correlation=self._last, after=after))
+        try:
+            if self._copying.begin(number, to, told, now_ms):
+                return []
+            path = self.restore(number, to, now_ms)
+        except OperatorError as error:
+            return told(b"", str(error))
+        return done(RestoreReply(path=path, reason=""))
 
-    def _expire(self, asked: _Asked, now_ms: int) -> None:
-        for peer, (_, deadline_ms) in list(asked.owing.items()):
-            if now_ms >= deadline_ms:
-                del asked.owing[peer]
-                asked.listing.failed[peer] = f"no answer within {ANSWER_MS // 1000} s"
-
-    def _page(self, after: int, rows_max: int, bytes_max: int) -> tuple[list[PreservedRow], bool]:
+    def _page(self, after: int, rows_max: int, bytes_max: int) -> PreservedPage:
         rows: list[PreservedRow] = []
+        more = False
         for row in self._catalog.preserved(rows_max + 1, max(0, min(after, 2**62))):
             wire = _wire(row)
             bytes_max -= len(wire.path)
             if len(rows) == rows_max or (bytes_max < 0 and rows):
-                return rows, True
+                more = True
+                break
             rows.append(wire)
-        return rows, False
+        files = sum(self._catalog.preserved_tally(store)[0] for store in (CONFLICT_AND_DELETED, PRE_EXISTING))
+        return PreservedPage(rows=rows, more=more, files=files)
 
 
 def _wire(row: Row) -> PreservedRow:

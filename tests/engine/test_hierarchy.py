@@ -288,7 +288,7 @@ def test_i10_a_message_that_is_none_of_the_hierarchys_is_its_senders_fault() -> 
     net.run()
     alpha, beta = net["alpha"], net["beta"]
     with pytest.raises(ProtocolError, match="not a message of the exchange"):
-        alpha.hierarchy.handle(Received(beta.id, PreservedRequest(correlation=1, after=0)), net.now_ms)
+        alpha.hierarchy.handle(Received(beta.id, PreservedRequest(after=0)), net.now_ms)
 
 
 def test_a_folder_can_be_created_joined_left_and_removed() -> None:

@@ -9,21 +9,27 @@ import pytest
 from replicad.core.effects import Effect
 from replicad.core.ids import MemberId
 from replicad.core.messages import (
+    Answer,
+    Message,
+    NoWay,
     PreservedPage,
     PreservedRequest,
     PreservedRow,
+    Question,
     Restore,
     RestoreReply,
     decode_message,
     encode_message,
 )
-from replicad.engine import preserved
+from replicad.engine import preserved, preserved_asking
 from replicad.engine.folder import FolderReplica
-from replicad.engine.preserved import ANSWER_MS, Listing
+from replicad.engine.preserved_asking import ANSWER_MS, NO_ANSWER, Failure, Listing
 from replicad.errors import ProtocolError
 from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.script import a_group, apart, assert_tree, kept, put, tree
+
+A, B = b"a" * 32, b"b" * 32
 
 
 def conflicts(group: Group, count: int) -> None:
@@ -43,7 +49,7 @@ def ask(member: SimMember, wait_ms: int = 3_000) -> Listing | None:
     tickets: list[int] = []
 
     def begin(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
-        ticket, effects = replica.preserved.list_group(replica.exchange.connected(), now_ms)
+        ticket, effects = replica.preserved.list_group(member.group.by_id, now_ms)
         tickets.append(ticket)
         return effects
 
@@ -66,7 +72,7 @@ def test_every_member_gives_the_same_list_with_what_each_keeps(monkeypatch: pyte
     for member in group.members.values():
         found = ask(member)
         assert found is not None
-        assert (found.failed, found.left_off) == ({}, [])
+        assert (found.failed, found.left_off) == ({}, {})
         rows = found.rows[group["b"].id]
         assert [row.path for row in rows] == [b"f%d" % number for number in range(8)]
         assert all(row.why == "edited elsewhere meanwhile" and not row.pre_existing for row in rows)
@@ -77,32 +83,33 @@ def test_every_member_gives_the_same_list_with_what_each_keeps(monkeypatch: pyte
 
 def test_a_list_ends_where_somebody_keeps_more_than_anybody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preserved, "PRESERVED_ROWS_MAX", 3)
-    monkeypatch.setattr(preserved, "ROWS_MAX", 6)
+    monkeypatch.setattr(preserved_asking, "ROWS_MAX", 6)
     group = a_group("abc", {f"f{number}": 500 for number in range(8)})
     conflicts(group, 8)
     found = ask(group["a"])
     assert found is not None
     assert len(found.rows[group["b"].id]) == 6
-    assert "b" in names(group, found.left_off)
-    monkeypatch.setattr(preserved, "ROWS_MAX", 100)
-    monkeypatch.setattr(preserved, "LISTED_BYTES_MAX", 100)
+    assert found.left_off[group["b"].id] == 2
+    monkeypatch.setattr(preserved_asking, "ROWS_MAX", 100)
+    monkeypatch.setattr(preserved_asking, "LISTED_BYTES_MAX", 200)
     found = ask(group["a"])
     assert found is not None
-    assert len(found.rows[group["b"].id]) < 8, "it tells too much of too few"
-    assert "b" in names(group, found.left_off)
+    told = len(found.rows[group["b"].id])
+    assert 0 < told < 8, "it tells too much of too few"
+    assert found.left_off[group["b"].id] == 8 - told
 
 
 def test_who_goes_away_or_does_not_answer_is_named_and_holds_nobody_up() -> None:
     group = a_group("abc", {"f0": 500})
     conflicts(group, 1)
     a, b, c = (group[name] for name in "abc")
-    group.network.weather.slow["b"] = 10_000  # it answers each event after a while that is longer than anybody waits
+    group.network.on_message = lambda source, target, message: not (target is b and isinstance(message, Question))
     tickets: list[int] = []
 
     def begin(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
         ticket, effects = replica.preserved.list_group([b.id, c.id], now_ms)
         tickets.append(ticket)
-        return [one for one in effects if one.peer != b.id]  # type: ignore[union-attr]  # lost on the way to b
+        return effects
 
     a.act(begin)
     group.run(ANSWER_MS // 2)
@@ -110,7 +117,7 @@ def test_who_goes_away_or_does_not_answer_is_named_and_holds_nobody_up() -> None
     group.run(ANSWER_MS)
     found = a.running.preserved.listing(tickets[0], a.now_ms)
     assert found is not None
-    assert found.failed == {b.id: "no answer within 10 s"}
+    assert found.failed == {b.id: Failure(NO_ANSWER % 10)}
     assert names(group, found.rows) == ["a", "c"]
 
 
@@ -126,14 +133,14 @@ def test_another_member_brings_back_what_it_keeps_and_says_why_not() -> None:
         tickets: list[int] = []
 
         def begin(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
-            ticket, effects = replica.preserved.restore_at(b.id, number, b"", now_ms)
+            ticket, effects = replica.preserved.restore_at(b.id, number, b"", [], now_ms)
             tickets.append(ticket)
             return effects
 
         c.act(begin)
         group.run(3_000)
         reply = c.running.preserved.restored(tickets[0], c.now_ms)
-        assert reply is not None
+        assert isinstance(reply, RestoreReply)
         return reply
 
     assert restore(row.number).path == b"f0 (restored)"
@@ -149,7 +156,7 @@ def test_i11_whom_nothing_is_accepted_from_is_told_nothing_and_restores_nothing(
     b, c = group["b"], group["c"]
     (row,) = b.catalog.preserved(10)
     b.barred.add("c")
-    c.act(lambda replica, now_ms: replica.preserved.restore_at(b.id, row.preserved_id, b"", now_ms)[1])
+    c.act(lambda replica, now_ms: replica.preserved.restore_at(b.id, row.preserved_id, b"", [], now_ms)[1])
     found = ask(c, ANSWER_MS + 3_000)
     assert found is not None
     assert b.id not in found.rows
@@ -183,21 +190,38 @@ def test_a_preserved_file_whose_content_was_not_known_is_a_source_once_it_was_re
 @pytest.mark.parametrize(
     "message",
     [
-        PreservedPage(correlation=1, rows=[], more=True),
-        PreservedPage(correlation=1, rows=[], more=False),
-        PreservedRequest(correlation=1, after=-5),
-        Restore(correlation=1, number=1, to=b"x" * 65_537),
-        Restore(correlation=1, number=2**63, to=b""),
-        RestoreReply(correlation=1, path=b"x" * 65_537, reason=""),
+        PreservedPage(rows=[], more=True, files=1),
+        PreservedPage(rows=[], more=False, files=-1),
+        Restore(number=1, to=b"x" * 65_537),
+        Restore(number=2**63, to=b""),
+        RestoreReply(path=b"x" * 65_537, reason=""),
+        NoWay(member=b"short", why=0),
+        Answer(asker=b"short", correlation=1, answered=b""),
+        Answer(asker=A, correlation=-1, answered=b""),
+        Question(route=[A], correlation=1, budget_ms=1, asked=b""),
+        Question(route=[A, b"short"], correlation=1, budget_ms=1, asked=b""),
+        Question(route=[A, B, A], correlation=1, budget_ms=1, asked=b""),
+        Question(route=[bytes([n]) * 32 for n in range(33)], correlation=1, budget_ms=1, asked=b""),
+        Question(route=[A, B], correlation=2**63, budget_ms=1, asked=b""),
+        Question(route=[A, B], correlation=1, budget_ms=1, asked=bytes(70_000)),
     ],
 )
-def test_i8_messages_out_of_their_limits_are_refused(message: object) -> None:
-    data = encode_message(message)  # type: ignore[arg-type]
-    if message in (PreservedPage(correlation=1, rows=[], more=False), PreservedRequest(correlation=1, after=-5)):
-        assert decode_message(data) == message
-    else:
-        with pytest.raises(ProtocolError):
-            decode_message(data)
+def test_i8_messages_out_of_their_limits_are_refused(message: Message) -> None:
+    with pytest.raises(ProtocolError):
+        decode_message(encode_message(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        PreservedPage(rows=[], more=False, files=0),
+        PreservedRequest(after=-5),
+        NoWay(member=b"m" * 32, why=77),
+        Question(route=[bytes([n]) * 32 for n in range(32)], correlation=1, budget_ms=-1, asked=b"anything"),
+    ],
+)
+def test_messages_at_their_limits_are_taken(message: Message) -> None:
+    assert decode_message(encode_message(message)) == message
 
 
 def test_i8_rows_out_of_their_limits_are_refused() -> None:
@@ -217,4 +241,4 @@ def test_i8_rows_out_of_their_limits_are_refused() -> None:
         [row(number=number) for number in range(501)],
     ):
         with pytest.raises(ProtocolError):
-            decode_message(encode_message(PreservedPage(correlation=1, rows=rows, more=False)))
+            decode_message(encode_message(PreservedPage(rows=rows, more=False, files=1)))
