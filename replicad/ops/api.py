@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,7 +94,8 @@ class OperatorApi:
         self._stopping.set()
         for runner in self._runners:
             await runner.cleanup()
-        (self._home / CONTROL_SOCKET).unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that is read-only by now it stays; the next start replaces it
+            (self._home / CONTROL_SOCKET).unlink()
 
     def _control_socket(self) -> socket.socket:
         """Bound for its owner alone from its first instant; a socket of a daemon that is gone is replaced.

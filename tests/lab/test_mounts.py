@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from replicad.core.diff import OTHER_MOUNT
-from tests.system.folder_tools import all_the_same, at_rest, head_of, put, wait
-from tests.system.harness import Server, Servers, until
+from tests.system.folder_tools import all_the_same, at_rest, head_of, put, stay, wait
+from tests.system.harness import ANY_PORT, Server, Servers, until
 from tests.tree_compare import assert_same_trees, read_tree
 
 pytestmark = pytest.mark.lab
@@ -206,6 +206,16 @@ class Disk:
         """What is still attached."""
         mount(self._mounts, self.place, self._loop)
 
+    def turn_read_only(self) -> None:
+        """As ext4 does when its disk fails (`errors=remount-ro`), with all that is open on it."""
+        Path("/sys/fs/ext4", Path(self._loop).name, "trigger_fs_error").write_text("x")
+
+    def mend(self) -> None:
+        """Unmounted, checked, mounted again: a filesystem that had an error stays read-only until then."""
+        run("umount", str(self.place))
+        subprocess.run(["e2fsck", "-fy", self._loop], capture_output=True, check=False)
+        self.mount_again()
+
     def unmount(self) -> None:
         run("umount", str(self.place))
         run("losetup", "-d", self._loop)
@@ -304,3 +314,57 @@ def test_i6_a_disk_that_is_unmounted_and_mounted_again_while_the_daemon_runs(
     assert_same_trees(root, two.folder())
     assert (root / "d/f").read_bytes() == b"edited meanwhile"
     at_rest([one, two])
+
+
+def test_i12_a_home_that_turns_read_only_while_the_daemon_runs_loses_nothing_and_goes_on_once_it_is_mended(
+    servers: Servers, mounts: ExitStack, tmp_path: Path
+) -> None:
+    """What was written meanwhile on either side is taken up; links and folders come back."""
+    disk = Disk(mounts, tmp_path / "d", "mkfs.ext4")
+    disk.mount()
+    run("mount", "-o", "remount,errors=remount-ro", str(disk.place))
+    one, two = servers.found(), servers.add("m1")
+    two.home = disk.place / "home"
+    one.cli("folder", "create", "docs", str(one.folder()))
+    two.cli("join", one.cli("invite"), "--name", "m1", "--listen", ANY_PORT, "--api", ANY_PORT)
+    two.cli("folder", "join", "docs", str(two.folder()))
+    two.start()
+    for number in range(20):
+        put(one.folder() / f"d/f{number}", b"%d" % number)
+    members = [one, two]
+    stay(members)
+    all_the_same(servers, members)
+
+    disk.turn_read_only()
+    put(one.folder() / "d/f0", b"edited on the other side")
+    (one.folder() / "d/f1").unlink()
+    put(two.folder() / "d/f2", b"edited while the home was read-only")
+    put(two.folder() / "mine", b"made while the home was read-only")
+    (two.folder() / "d/f3").rename(two.folder() / "moved")
+    until("it says why", lambda: trouble_of(two).endswith("see to the disk of the home, and it goes on by itself"))
+    assert "\n" not in trouble_of(two)
+    put(one.folder() / "after", b"goes on")
+    wait(one, 1)
+    two.stop()
+    refused = two.run("run")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused
+    assert "Read-only file system" in refused.stderr
+
+    disk.mend()
+    two.start()
+    until("the link is back", lambda: one.connected() == {"m1"})
+    all_the_same(servers, members)
+    assert (one.folder() / "mine").read_bytes() == b"made while the home was read-only"
+    assert (one.folder() / "d/f2").read_bytes() == b"edited while the home was read-only"
+    assert (two.folder() / "d/f0").read_bytes() == b"edited on the other side"
+    assert not (two.folder() / "d/f1").exists()
+    assert (one.folder() / "moved").read_bytes() == b"3"
+    at_rest(members)
+    assert "Traceback" not in two.last_words()
+
+
+def trouble_of(server: Server) -> str:
+    """Of the member, or of its folder."""
+    shot = server.status()
+    reasons = [shot["member"]["trouble"], *(folder["reason"] for folder in shot["folders"])]
+    return next((str(reason) for reason in reasons if reason), "")

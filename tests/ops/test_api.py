@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from replicad.config.home import CONTROL_SOCKET
 from replicad.config.settings import ApiSettings, MemberSettings, Settings
 from replicad.errors import OperatorError
 from replicad.net.addresses import Address
@@ -135,6 +136,15 @@ async def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(OperatorError, match=r"cannot listen at 127\.0\.0\.1:\d+: Address already in use"):
             await other.start()
         await other.stop()
+
+
+async def test_the_api_ends_though_its_socket_cannot_be_removed(tmp_path: Path) -> None:
+    """As on a disk that has turned read-only meanwhile."""
+    home = tmp_path / "home"
+    async with running(home):
+        (home / CONTROL_SOCKET).unlink()
+        (home / CONTROL_SOCKET / "in the way").mkdir(parents=True)
+    assert (home / CONTROL_SOCKET).is_dir()
 
 
 async def test_events_are_followed_from_where_one_was(tmp_path: Path) -> None:
