@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.system.folder_tools import put
 from tests.system.harness import Server, Servers
 from tests.tree_compare import Tree, read_tree
@@ -51,8 +53,12 @@ def trees(member: Server) -> list[Tree]:
     return [read_tree(member.folder(folder)) for folder in FOLDERS]
 
 
-def test_moves_between_two_replicated_folders_arrive_in_both_live_and_while_stopped(servers: Servers) -> None:
-    one, two = members = two_folders(servers, 2)
+@pytest.mark.parametrize("size", [2, 3])
+def test_moves_between_two_replicated_folders_arrive_in_both_live_and_while_stopped(
+    servers: Servers, size: int
+) -> None:
+    """With three, those that run change other entries meanwhile, and move some of what the stopped one moves, too."""
+    one, *_, last = members = two_folders(servers, size)
     for folder in FOLDERS:
         fill(one.folder(folder), folder)
     all_the_same(servers, members)
@@ -61,17 +67,49 @@ def test_moves_between_two_replicated_folders_arrive_in_both_live_and_while_stop
     all_the_same(servers, members)
     assert trees(one) == made
 
-    two.stop()
-    move_back = [(two.folder("more") / "from docs", two.folder("docs") / "f0")]
-    move_back += [(two.folder("docs") / "from more", two.folder("more") / "f1")]
-    move_back += [(two.folder("more") / "d/from docs", two.folder("docs") / "d/0")]
+    last.stop()
+    move_back = [(last.folder("more") / "from docs", last.folder("docs") / "f0")]
+    move_back += [(last.folder("docs") / "from more", last.folder("more") / "f1")]
+    move_back += [(last.folder("more") / "d/from docs", last.folder("docs") / "d/0")]
     for source, target in move_back:
         source.rename(target)
-    (two.folder("docs") / "d").rename(two.folder("more") / "all of d")
-    made = trees(two)
-    two.start()
+    (last.folder("docs") / "d").rename(last.folder("more") / "all of d")
+    made = trees(last)
+    if size == 3:  # what the stopped one has not touched
+        (members[1].folder("more") / "f0").rename(members[1].folder("docs") / "of the second")
+        (members[1].folder("docs") / "f3").rename(members[1].folder("more") / "of the second")
+        made[0][b"of the second"], made[1][b"of the second"] = made[1].pop(b"f0"), made[0].pop(b"f3")
+    last.start()
     all_the_same(servers, members)
-    assert trees(two) == made
+    assert trees(last) == made
     for member in members:
         assert [folder["blocked"] for folder in member.status()["folders"]] == [[], []]
+        assert [folder["preserved"]["files"] for folder in member.status()["folders"]] == [0, 0]
+
+
+def test_i3_what_two_move_apart_out_of_one_folder_into_another_is_there_once_or_twice_and_never_lost(
+    servers: Servers,
+) -> None:
+    """A move between folders is a deletion and a creation: edited in the one meanwhile, it stays there as well."""
+    one, two, three = members = two_folders(servers, 3)
+    for name in ("edited", "both", "apart", "d/x"):
+        put(one.folder("docs") / name, name.encode())
+    all_the_same(servers, members)
+    three.stop()
+    for name in ("edited", "both", "apart", "d"):
+        (three.folder("docs") / name).rename(three.folder("more") / name)
+    put(one.folder("docs") / "edited", b"edited where it was")
+    put(one.folder("docs") / "d/y", b"made where it was")
+    (two.folder("docs") / "both").rename(two.folder("more") / "both")
+    (two.folder("docs") / "apart").rename(two.folder("more") / "another name")
+    for member in (one, two):
+        servers.synchronized(member, members=2)
+    three.start()
+    all_the_same(servers, members)
+    docs, more = ({path.decode() for path in tree} for tree in trees(one))
+    assert docs == {"edited", "d", "d/y"}
+    assert more == {"edited", "both", "apart", "another name", "d", "d/x"}
+    assert (two.folder("docs") / "edited").read_bytes() == b"edited where it was"
+    assert (two.folder("more") / "edited").read_bytes() == b"edited"
+    for member in members:
         assert [folder["preserved"]["files"] for folder in member.status()["folders"]] == [0, 0]

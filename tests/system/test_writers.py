@@ -4,11 +4,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.system.folder_tools import Pair, all_the_same, at_rest, wait
-from tests.system.harness import Server, until
+from tests.system.harness import Server, Servers, until
 
 LINES = 40
 WRITER = """
@@ -50,6 +50,15 @@ def holds(member: Server, name: str, content: bytes) -> bool:
     return path.exists() and path.read_bytes() == content
 
 
+def whole(root: Path) -> None:
+    """The database and the log that the writer has left are complete, and agree."""
+    with closing(sqlite3.connect(f"file:{root / 'data.db'}?immutable=1", uri=True)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        (rows,) = database.execute("SELECT count(*) FROM t").fetchone()
+    assert (root / "log").read_text().splitlines()[-1] == f"line {rows}"
+    assert not (root / "data.db-journal").exists()
+
+
 def test_what_is_appended_arrives_while_the_file_stays_open(pair: Pair) -> None:
     """Line by line, each in its own time; and what was written by half shows up when the rest is there, too."""
     servers, members = pair
@@ -84,9 +93,34 @@ def test_a_log_and_a_database_written_all_the_time_hold_nothing_else_up_and_arri
         assert writer.poll() is None
     wait(one, 2)
     all_the_same(servers, members)
-    with closing(sqlite3.connect(f"file:{two.folder() / 'data.db'}?immutable=1", uri=True)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        (rows,) = database.execute("SELECT count(*) FROM t").fetchone()
-    assert (two.folder() / "log").read_text().splitlines()[-1] == f"line {rows}"
-    assert not (two.folder() / "data.db-journal").exists()
+    whole(two.folder())
+    at_rest(members)
+
+
+def test_what_programs_write_all_the_time_arrives_on_three_members_also_when_one_was_stopped_meanwhile(
+    servers: Servers,
+) -> None:
+    """Each has a log and a database of its own that never rest; one member is stopped, its programs write on."""
+    members = one, two, three = servers.group(3)
+    for member in members:
+        (member.folder() / member.name).mkdir()
+    all_the_same(servers, members)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(writing(member.folder() / member.name)) for member in members]
+        for number in range(2):
+            for author, reader in ((one, two), (two, three), (three, one)):
+                content = b"beside it, %d, by %s" % (number, author.name.encode())
+                (author.folder() / f"beside-{number}").write_bytes(content)
+                until("what is beside it arrives", lambda: holds(reader, f"beside-{number}", content))  # noqa: B023
+        three.stop()
+        (one.folder() / "while one is stopped").write_bytes(b"x")
+        until("the others go on", lambda: holds(two, "while one is stopped", b"x"))
+        three.start()
+        until("it takes part again", lambda: holds(three, "while one is stopped", b"x"))
+        assert [writer.poll() for writer in writers] == [None] * 3
+    for member in members:
+        wait(member, 3)
+    all_the_same(servers, members)
+    for author in members:
+        whole(two.folder() / author.name)
     at_rest(members)
