@@ -12,6 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from replicad.catalog.changes import CONFLICT_AND_DELETED, Preserved
+from replicad.core.effects import Effect
+from replicad.engine.abandoning import abandon_path
+from replicad.engine.folder import FolderReplica
 from replicad.engine.settings import FolderSettings
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -405,3 +408,30 @@ def test_a_loser_of_a_name_comes_up_though_it_was_brought_back_and_deleted() -> 
     found = siblings_in(group, "n")
     assert list(found.values()) == [101]
     assert_tree(group, {"n": 102, **found})
+
+
+def test_a_loser_of_a_name_whose_last_copy_was_deleted_is_blocked_when_it_comes_up_and_is_settled_by_abandon() -> None:
+    group = a_group("abc")
+    a, b = group["a"], group["b"]
+    together(group, lambda: put(a, "n", 101), lambda: put(b, "n", 102))
+    group.ledger.took_off(a, b"101")  # by its operator
+    for member in group.members.values():
+        member.running.preserved.delete([row.preserved_id for row in rows(member)], member.now_ms)
+    group.set_siblings(SIBLING)
+    group.run(120_000)
+    assert tree(a) == {"n": 102}
+    for member in group.members.values():
+        ((path, why),) = member.running.blocked()
+        assert (path.startswith(b"n.conflict-"), "no connected member" in why) == (True, True), (path, why)
+    names = {member.id: member.name for member in (b, group["c"])}
+    owners = {member.catalog.replica: member.id for member in group.members.values()}
+
+    def give_up(replica: FolderReplica, now_ms: int) -> list[Effect]:
+        found, effects = abandon_path(replica, path, names, owners, force=False, now_ms=now_ms)
+        assert (found.kept, found.gone) == (0, 1)
+        return effects
+
+    a.act(give_up)
+    group.heal()
+    assert_tree(group, {"n": 102})
+    assert [member.running.blocked() for member in group.members.values()] == [[], [], []]
