@@ -88,7 +88,7 @@ async def _list_folder(
     except DriverStoppedError as error:
         return [], [{"folder": name, "member": around.named(around.own), "reason": str(error)}], []
     return (
-        _rows(name, runtime, listing, around),
+        await asyncio.to_thread(_rows, name, runtime, listing, around),  # half a second for as many as there may be
         [
             {"folder": name, "member": around.named(one), "reason": _reason(failure, around)}
             for one, failure in sorted(listing.failed.items())

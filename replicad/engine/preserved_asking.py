@@ -50,6 +50,8 @@ UNDER_WAY_MAX = 8
 """Pages asked for at a time, for all lists: 16 MiB of answers, and half of what a relay takes from one neighbour."""
 ASKED_MAX = 64
 """Questions under way; an operator has a few."""
+LISTS_MAX = 4
+"""Of those: each may hold the rows of a whole list."""
 ANSWER_MS = 10_000
 """In which a member sends a page."""
 LIST_MS = 40_000
@@ -100,6 +102,8 @@ class _Inquiry:
     members: tuple[MemberId, ...]
     due_ms: int
     waiting: deque[_Turn]
+    lists: bool = False
+    """It is a list; else a restore."""
     ways: dict[MemberId, Route] | None = None
     """None: to be looked for anew."""
     rows_left: int = 0
@@ -150,11 +154,18 @@ class Asking:
         *,
         rows_max: int | None = None,
     ) -> tuple[int, list[Effect]]:
-        """Ask these, and this member (`own_rows(rows, bytes)`), which has half of the list at the most."""
+        """Ask these, and this member (`own_rows(rows, bytes)`), which has half of the list at the most.
+
+        Raises OperatorError.
+        """
         others = tuple(sorted({*members} - {self._own}))
         rows_left = min(rows_max or LISTED_ROWS_MAX, LISTED_ROWS_MAX)
+        if sum(inquiry.lists for inquiry in self._inquiries.values()) >= LISTS_MAX:
+            raise OperatorError("too many lists of preserved files are being made: try again")
         turns = deque(_Turn(member, PreservedRequest(after=0)) for member in others)
-        inquiry = _Inquiry(others, now_ms + LIST_MS, turns, rows_left=rows_left, bytes_left=LISTED_BYTES_MAX)
+        inquiry = _Inquiry(
+            others, now_ms + LIST_MS, turns, lists=True, rows_left=rows_left, bytes_left=LISTED_BYTES_MAX
+        )
         ticket = self._begin(inquiry)
         own = own_rows(min(ROWS_MAX, max(1, rows_left // 2)), LISTED_BYTES_MAX // 2)
         self._take_rows(inquiry, self._own, own)

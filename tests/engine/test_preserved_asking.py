@@ -32,6 +32,7 @@ from replicad.engine.preserved_asking import (
     LIST_MS,
     LISTED_BYTES_MAX,
     LISTED_ROWS_MAX,
+    LISTS_MAX,
     MAYBE,
     NO_ANSWER,
     NOT_CONNECTED,
@@ -217,6 +218,15 @@ def test_an_operator_has_so_many_questions() -> None:
         world.restore("b")
     world.asking.forget(tickets[0])
     world.restore("b")
+
+
+def test_an_operator_has_so_few_lists_at_a_time_that_they_have_room_in_memory() -> None:
+    world = World("ab")
+    tickets = [world.list_all("ab") for _ in range(LISTS_MAX)]
+    with pytest.raises(OperatorError, match="too many lists"):
+        world.list_all("ab")
+    world.asking.forget(tickets[0])
+    world.list_all("ab")
 
 
 # -- ways
