@@ -150,7 +150,7 @@ class OperatorApi:
             if route.streams:
                 return await self._stream(request, STREAMED[route.request](self._office, asked))
             operation = OPERATIONS[route.request]
-            if not route.changes:
+            if not route.changes or route.beside:
                 return _json(await operation(self._office, asked))
             async with self._changing:
                 return _json(await operation(self._office, asked))

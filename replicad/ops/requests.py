@@ -176,7 +176,8 @@ OfPreserved = PreservedList | PreservedRestore | PreservedDelete | PreservedEmpt
 @dataclass(frozen=True, slots=True)
 class Route:
     """`daemon`: it needs a running daemon. `asks`: it changes nothing, whatever its method. `streams`: the answer comes
-    piece by piece, as server-sent events."""
+    piece by piece, as server-sent events. `beside`: it may take long, and touches nothing that another operation looks
+    at and then writes: the others do not wait for it."""
 
     method: str
     path: str
@@ -185,6 +186,7 @@ class Route:
     daemon: bool = False
     asks: bool = False
     streams: bool = False
+    beside: bool = False
 
     @property
     def changes(self) -> bool:
@@ -224,8 +226,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
     Route("GET", "/v1/preserved", PreservedList, "What is preserved, on all members in reach.", daemon=True),
     Route("POST", "/v1/preserved/delete", PreservedDelete, "Delete preserved files of this member.", daemon=True),
-    Route("POST", "/v1/preserved/empty", PreservedEmpty, "Empty a store of this member.", daemon=True),
-    Route("POST", "/v1/preserved/{id}/restore", PreservedRestore, "Bring a preserved file back.", daemon=True),
+    Route("POST", "/v1/preserved/empty", PreservedEmpty, "Empty a store of this member.", daemon=True, beside=True),
+    Route(
+        "POST", "/v1/preserved/{id}/restore", PreservedRestore, "Bring a preserved file back.", daemon=True, beside=True
+    ),
 )
 
 

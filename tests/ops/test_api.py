@@ -19,7 +19,7 @@ from replicad.ops.api import OperatorApi
 from replicad.ops.events import EventRing
 from replicad.ops.home import create_home
 from replicad.ops.office import OfflineOffice
-from replicad.ops.requests import ROUTES
+from replicad.ops.requests import ROUTES, OfPreserved
 
 LOOPBACK = ApiSettings(listen=Address("127.0.0.1", 0))
 
@@ -93,6 +93,28 @@ async def test_every_change_needs_the_token(tmp_path: Path) -> None:
             assert (await bench.ask(route.method, path, {}, **wrong))[0] == 401, path
         status, text = await bench.ask("POST", "/v1/init", {"name": "alpha"}, **bench.with_token)
         assert (status, json.loads(text)["member"]["name"]) == (200, "alpha")
+
+
+async def test_what_takes_long_beside_the_others_holds_none_of_them_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def slowly(request: OfPreserved) -> dict[str, Any]:
+        begun.set()
+        await done.wait()
+        return {"asked": type(request).__name__}
+
+    async with running(tmp_path / "home") as bench:
+        monkeypatch.setattr(bench.office, "preserved", slowly)
+        restoring = asyncio.create_task(bench.ask("POST", "/v1/preserved/docs:m1:1/restore", {}, **bench.with_token))
+        await begun.wait()
+        try:
+            async with asyncio.timeout(5):
+                assert (await bench.ask("POST", "/v1/init", {"name": "alpha"}, **bench.with_token))[0] == 200
+        finally:
+            done.set()
+        assert await restoring == (200, '{"asked": "PreservedRestore"}')
 
 
 async def test_a_web_page_whose_name_leads_to_loopback_is_refused(tmp_path: Path) -> None:
