@@ -272,6 +272,16 @@ def test_a_copy_is_never_brought_over_anything_and_ends_with_the_folder(monkeypa
     assert (one.rig.staging(), one.copying.under_way) == ([], False)
 
 
+def test_a_crash_in_the_middle_of_a_copy_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Bringing(monkeypatch)
+    assert one.begin()
+    one.copying.work()
+    assert len(one.rig.staging()) == 1
+    one.rig.crash()
+    assert (one.rig.staging(), one.rig.stored(), len(one.rig.rows())) == ([], [b"0123456789"], 1)
+    assert b"f" not in one.rig.disk()
+
+
 def test_a_small_one_or_one_that_lost_otherwise_takes_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Bringing(monkeypatch, b"0123")
     assert not one.begin()
