@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,16 @@ from replicad.core.effects import Effect
 from replicad.core.messages import Answer, Message, Question, RestoreReply
 from replicad.engine import relaying
 from replicad.engine.folder import FolderReplica
-from replicad.engine.preserved_asking import ANSWER_MS, LINK_BROKE, MAYBE, NO_ANSWER, NOT_CONNECTED, Failure
+from replicad.engine.preserved_asking import (
+    ANSWER_MS,
+    LINK_BROKE,
+    LIST_MS,
+    LISTS_MAX,
+    MAYBE,
+    NO_ANSWER,
+    NOT_CONNECTED,
+    Failure,
+)
 from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.script import a_group, assert_tree, tree
@@ -185,3 +195,34 @@ def test_a_relay_keeps_a_bounded_number_of_questions_and_none_after_they_are_ans
     group.network.reset("b", "c")
     group.run(10_000)
     assert b.running.preserved._relaying.under_way == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_links_do_a_list_ends_and_accounts_for_every_member(seed: int) -> None:
+    names, pairs = "abcdef", "ab bc cd de ef fa be"
+    group = a_group(names, {f"f{number}": 500 for number in range(3)}, pairs=pairs, seed=seed)
+    conflicts(group, 3)
+    rng = random.Random(seed)
+    tickets: list[tuple[SimMember, int, int]] = []
+    for _ in range(30):
+        asker = group[rng.choice(names)]
+
+        def begin(replica: FolderReplica, now_ms: int, asker: SimMember = asker) -> Sequence[Effect]:
+            ticket, effects = replica.preserved.list_group(group.by_id, now_ms)
+            tickets.append((asker, ticket, now_ms))
+            return effects
+
+        if sum(one is asker for one, _, _ in tickets) < LISTS_MAX:
+            asker.act(begin)
+        one, other = rng.choice(group.network.pairs)
+        group.network.reset(one, other)
+        group.run(rng.choice((5, 50, 500)))
+    group.run(LIST_MS)
+    for asker, ticket, begun_ms in tickets:
+        found = asker.running.preserved.listing(ticket, asker.now_ms)
+        assert found is not None, f"{asker.name} still waits for what it asked at {begun_ms}"
+        for member in group.members.values():
+            told = [row.number for row in found.rows.get(member.id, [])]
+            assert told == lost_by(group, member.name) or member.id in found.failed
+    for member in group.members.values():
+        assert member.running.preserved.next_due_ms(member.now_ms, disk=False) is None
