@@ -20,6 +20,7 @@ fetched again later. In all staging holds at most two quotas, or two files.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -55,7 +56,8 @@ class Want(msgspec.Struct):
     member's own preserved files when that was last looked up; None: to be looked up. `guessed`: who was asked last had
     not shown that it has it.
 
-    `held`: its bytes are counted against the quota; `parked`: they are counted apart.
+    `held`: its bytes are counted against the quota; `parked`: they are counted apart. `turn`: it is taken before those
+    with a later one. `busy`: whoever could be asked for it had no room when that was last tried; empty: not tried.
     """
 
     uid: Uid
@@ -74,6 +76,8 @@ class Want(msgspec.Struct):
     kept: bool | None = None
     guessed: bool = False
     refused: set[MemberId] = msgspec.field(default_factory=set)
+    turn: int = 0
+    busy: tuple[MemberId, ...] = ()
 
 
 Sources = Callable[[Cn], Sequence[MemberId]]
@@ -87,9 +91,15 @@ class Fetching:
         self._quota_bytes = quota_bytes
         self._wants: dict[Uid, Want] = {}
         self._idle: dict[Uid, None] = {}
-        """Neither whole nor under way, in the order in which they are taken."""
+        """To be looked at in the next round, in the order of their turns."""
+        self._held_up: dict[tuple[MemberId, ...], dict[Uid, None]] = {}
+        """Looked at, by who could be asked for them, all of whom had no room: of these only those are looked at again
+        who may be asked now, so that a round costs what it takes and not what waits."""
         self._failed: dict[Uid, None] = {}
-        """Of the idle ones those that could not be had; the one that failed first gives up its place first."""
+        """Those that could not be had and are not under way; the one that failed first gives up its place first."""
+        self._delayed: list[tuple[int, Uid]] = []
+        """(when it is due, object): a heap of the failed ones. What its want contradicts counts for nothing."""
+        self._last_turn = 0
         self._tickets: dict[int, tuple[MemberId, tuple[Uid, ...]]] = {}
         self._next_ticket = 1
         self._held_bytes = 0
@@ -120,14 +130,16 @@ class Fetching:
             if held.cn != want.cn:  # written anew with equal content: others may have that
                 held.cn = want.cn
                 held.refused.clear()
+                if held.busy:
+                    self._take_out(held)
+                    self._queue(held)
                 self._changed = True
             return []
         stale = self.forget(want.uid)
         if len(self._wants) >= WANTED_MAX and self._failed:
             stale += self.forget(next(iter(self._failed)))
         self._wants[want.uid] = want
-        self._idle[want.uid] = None
-        self._changed = True
+        self._queue(want)
         return stale
 
     def wanted(self, uid: Uid) -> Want | None:
@@ -153,7 +165,7 @@ class Fetching:
         held = self._wants.pop(uid, None)
         if held is None:
             return []
-        self._idle.pop(uid, None)
+        self._take_out(held)
         self._failed.pop(uid, None)
         self._release(held)
         return [held.staged]
@@ -164,7 +176,7 @@ class Fetching:
         if held is not None and held.whole:
             held.whole = False
             self._release(held)
-            self._idle[uid] = None
+            self._queue(held)
 
     def park(self, uid: Uid) -> list[bytes]:
         """It is staged but cannot be installed for now: it must not keep room from others, however long that lasts.
@@ -190,11 +202,14 @@ class Fetching:
     ) -> list[Fetch]:
         """The requests to send now; each is answered by one `finish`. `kept`: whether this member has preserved a file
         with this digest."""
+        while (due_ms := self._next_delayed_ms()) is not None and due_ms <= now_ms:
+            self._queue(self._wants[heapq.heappop(self._delayed)[1]])
+        if not self._changed:
+            return []
         self._changed = False
         round_ = _Round(self, now_ms, sources, connected, kept)
-        for uid in list(self._idle):
-            want = self._wants[uid]
-            if want.next_ms <= now_ms and not round_.take(want):
+        while (uid := self._next_in_turn(round_)) is not None:
+            if not round_.take(self._wants[uid]):
                 break
         return round_.end()
 
@@ -228,13 +243,14 @@ class Fetching:
             want = self._wants[uid]
             if peer in want.refused or want.reason == NO_SOURCE:
                 want.refused.discard(peer)
-                want.next_ms = min(want.next_ms, now_ms)
-                self._changed = True
+                self._hasten(want, now_ms)
+        self._look_again([busy for busy in self._held_up if peer not in busy])
 
     def linked(self, now_ms: int) -> None:
         """A source came or went: what waits for one is tried at once."""
-        for uid in self._idle:
-            self._wants[uid].next_ms = now_ms
+        for uid in self._failed:
+            self._hasten(self._wants[uid], now_ms)
+        self._look_again(list(self._held_up))
         self._changed = True
 
     def waiting(self) -> list[tuple[Uid, str]]:
@@ -244,9 +260,9 @@ class Fetching:
     def next_due_ms(self) -> int | None:
         """When `requests` has something to do. What waits for room or for a free source is not due: it is when
         something has changed."""
-        if self._changed and self._idle:
+        if self._changed and (self._idle or self._held_up):
             return 0
-        return min((self._wants[uid].next_ms for uid in self._failed), default=None)
+        return self._next_delayed_ms()
 
     # -- for a round
 
@@ -272,12 +288,68 @@ class Fetching:
         """It is on its way."""
         want.held = True
         self._held_bytes += want.size
-        del self._idle[want.uid]
+        self._take_out(want)
         self._failed.pop(want.uid, None)
 
+    def hold_up(self, want: Want, busy: Sequence[MemberId]) -> None:
+        """Until one of these has room."""
+        self._take_out(want)
+        want.busy = tuple(busy)
+        self._held_up.setdefault(want.busy, {})[want.uid] = None
+
     def no_source(self, want: Want, now_ms: int) -> None:
-        self._idle.pop(want.uid, None)
+        self._take_out(want)
         self._fail(want, NO_SOURCE, now_ms)
+
+    def _next_in_turn(self, round_: _Round) -> Uid | None:
+        """Of those that may be asked for, the first."""
+        queues = [queue for busy, queue in self._held_up.items() if any(map(round_.has_room, busy))]
+        heads = [next(iter(queue)) for queue in (self._idle, *queues) if queue]
+        return min(heads, key=lambda uid: self._wants[uid].turn, default=None)
+
+    # -- queues
+
+    def _queue(self, want: Want) -> None:
+        """Behind all others."""
+        self._last_turn += 1
+        want.turn = self._last_turn
+        self._idle[want.uid] = None
+        self._changed = True
+
+    def _take_out(self, want: Want) -> None:
+        self._idle.pop(want.uid, None)
+        if want.busy:
+            queue = self._held_up[want.busy]
+            del queue[want.uid]
+            if not queue:
+                del self._held_up[want.busy]
+            want.busy = ()
+
+    def _look_again(self, held_up: Sequence[tuple[MemberId, ...]]) -> None:
+        """These, each in its turn: others may be asked for them now."""
+        if not held_up:
+            return
+        uids = [uid for busy in held_up for uid in self._held_up.pop(busy)]
+        for uid in uids:
+            self._wants[uid].busy = ()
+        self._idle = dict.fromkeys(sorted((*self._idle, *uids), key=lambda uid: self._wants[uid].turn))
+        self._changed = True
+
+    def _hasten(self, want: Want, now_ms: int) -> None:
+        """One that has failed: its delay is over now."""
+        if want.next_ms > now_ms:
+            want.next_ms = now_ms
+            heapq.heappush(self._delayed, (now_ms, want.uid))
+
+    def _next_delayed_ms(self) -> int | None:
+        while self._delayed:
+            due_ms, uid = self._delayed[0]
+            want = self._wants.get(uid)
+            waits = uid in self._failed and uid not in self._idle
+            if want is not None and waits and not want.busy and want.next_ms == due_ms:
+                return due_ms
+            heapq.heappop(self._delayed)
+        return None
 
     def _release(self, want: Want) -> None:
         self._changed = True
@@ -294,7 +366,7 @@ class Fetching:
         want.reason = reason
         want.kept = None
         want.next_ms = now_ms + min(RETRY_LAST_MS, RETRY_FIRST_MS << min(want.failures - 1, 10))
-        self._idle[want.uid] = None
+        heapq.heappush(self._delayed, (want.next_ms, want.uid))
         self._failed.pop(want.uid, None)
         self._failed[want.uid] = None
 
@@ -328,6 +400,7 @@ class _Round:
             return True
         peer = HERE if HERE in sources else max(sources, key=self._room_at)  # of equal ones the first
         if self._room_at(peer) <= 0:
+            self._fetching.hold_up(want, [HERE] if peer == HERE else sources)
             return True
         if not self._fetching.fits(want):
             return False
@@ -363,6 +436,9 @@ class _Round:
         for peer in list(self._batches):
             self._close(peer)
         return self._fetches
+
+    def has_room(self, peer: MemberId) -> bool:
+        return self._room_at(peer) > 0
 
     def _room_at(self, peer: MemberId) -> int:
         if peer not in self._room:
