@@ -15,6 +15,7 @@ ENTRIES = 1_000
 """In one directory; as many as there are files in a tree beside it."""
 
 
+@pytest.mark.timeout(300)  # three members, on a machine with other work
 @pytest.mark.parametrize("size", [2, 3])
 def test_thousands_of_files_in_one_go_and_in_one_directory_live_and_while_stopped(servers: Servers, size: int) -> None:
     members = servers.group(size)
