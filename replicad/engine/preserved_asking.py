@@ -209,7 +209,10 @@ class Asking:
             told = None
         match told, sent.turn.asked:
             case NoWay(), _:
-                self._no_way(inquiry, sent, told.member.hex(), told.why)
+                at = told.member.hex()
+                place = sent.route.index(at) if at in sent.route[:-1] else 0
+                inquiry.broken.add((sent.route[place], sent.route[place + 1]))
+                self._no_way(inquiry, sent, told.why)
             case PreservedPage(), PreservedRequest(after=after) if not told.rows or told.rows[0].number > after:
                 self._take_page(inquiry, sent.turn, told)
             case RestoreReply(), Restore():
@@ -220,12 +223,13 @@ class Asking:
         return self.work(now_ms)
 
     def link_down(self, peer: MemberId, now_ms: int) -> list[Effect]:
+        """A link has ended; there may be a new one by now."""
         for inquiry in self._inquiries.values():
             inquiry.ways = None
         for number, sent in list(self._sent.items()):
             if sent.route[1] == peer:
                 del self._sent[number]
-                self._no_way(self._inquiries[sent.ticket], sent, self._own, LINK_LOST)
+                self._no_way(self._inquiries[sent.ticket], sent, LINK_LOST)
         return self.work(now_ms)
 
     def work(self, now_ms: int) -> list[Effect]:
@@ -320,10 +324,8 @@ class Asking:
             inquiry.listing.left_off.setdefault(turn.member, None)
         inquiry.waiting.clear()
 
-    def _no_way(self, inquiry: _Inquiry, sent: _Sent, at: MemberId, why: int) -> None:
-        """The way ends at `at`. Another one is tried, unless what was asked might be done twice."""
-        place = sent.route.index(at) if at in sent.route[:-1] else 0
-        inquiry.broken.add((sent.route[place], sent.route[place + 1]))
+    def _no_way(self, inquiry: _Inquiry, sent: _Sent, why: int) -> None:
+        """The way taken has proved broken. Another one is tried, unless what was asked might be done twice."""
         inquiry.ways = None
         turn = sent.turn
         turn.tries += 1

@@ -285,6 +285,16 @@ def test_a_lost_link_is_gone_round_or_named() -> None:
     assert world.listed(ticket).failed == {}
 
 
+def test_a_link_that_is_made_anew_is_asked_over_again_and_not_without_end() -> None:
+    world = World("ab", {"b": Keeper(1)})
+    ticket = world.list_all("ab")
+    for left in (1, 1, 1, 0):
+        world.sent.clear()
+        world.take(world.asking.link_down(member("b"), world.now_ms))
+        assert len(world.sent) == left
+    assert world.listed(ticket).failed == {member("b"): Failure(LINK_BROKE)}
+
+
 def test_an_answer_from_another_than_was_asked_is_none() -> None:
     world = World("ab ac", {"b": Keeper(1), "c": Keeper(1)})
     ticket = world.list_all("abc")
