@@ -143,11 +143,10 @@ class Scanner:
 
     def moved(self, old: bytes, new: bytes) -> None:
         """The watch has told that a directory was moved: what it told under its old path is to be found there."""
-        lost = {entry: hint for entry, (hint, _) in self._state.lost.items()}
-        for (directory, name), hint in [*self._state.hints.items(), *lost.items()]:
-            if directory == old or directory.startswith(old + b"/"):
-                at = new + directory[len(old) :]
-                self.hint(at, name, hint.inode, since=hint.since, reread=hint.reread, by_scan=hint.by_scan)
+        lost = [(entry, hint) for entry, (hint, _) in self._state.lost.beneath(old)]
+        for (directory, name), hint in [*self._state.hints.beneath(old), *lost]:
+            at = new + directory[len(old) :]
+            self.hint(at, name, hint.inode, since=hint.since, reread=hint.reread, by_scan=hint.by_scan)
         self._state.move_blocked(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:

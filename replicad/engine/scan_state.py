@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from replicad.core.view import NodeId
 from replicad.engine.scan_moves import Place
-from replicad.engine.scan_waiting import Due, InOrder
+from replicad.engine.scan_waiting import ByDirectory, Due, InOrder
 from replicad.files.changes import Listing
 from replicad.files.paths import join, split
 
@@ -146,11 +146,9 @@ class ScanState:
     """Entries that are gone, and too many to be entered as gone in one go; so are those in a large directory."""
     due: Due[Place, Why] = field(default_factory=Due)
     """To be looked at again, from a time on."""
-    hints: InOrder[tuple[bytes, bytes], Hint] = field(default_factory=lambda: InOrder(_since))
+    hints: ByDirectory[Hint] = field(default_factory=lambda: ByDirectory(_since))
     """By (directory, name)."""
-    lost: InOrder[tuple[bytes, bytes], tuple[Hint, int]] = field(
-        default_factory=lambda: InOrder(lambda held: held[0].since)
-    )
+    lost: ByDirectory[tuple[Hint, int]] = field(default_factory=lambda: ByDirectory(lambda held: held[0].since))
     """Hints whose directory was not there: it was moved, of which the watch is about to tell, or removed; the turn."""
     walks: Walks = field(default_factory=Walks)
     missed: InOrder[bytes, tuple[bool, int]] = field(default_factory=lambda: InOrder(lambda held: held[1]))

@@ -7,6 +7,7 @@ things wait: so it is kept, not searched. The generation of what is put in must 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from typing import Generic, TypeVar
@@ -107,6 +108,54 @@ class InOrder(Generic[K, V]):
     def clear(self) -> None:
         self._held.clear()
         self._generations = Generations()
+
+
+class ByDirectory(InOrder[tuple[bytes, bytes], V]):
+    """By (directory, name): what is in a directory and beneath it is found without passing over the rest."""
+
+    def __init__(self, since: Callable[[V], int]) -> None:
+        super().__init__(since)
+        self._names: dict[bytes, dict[bytes, None]] = {}
+        self._directories: list[bytes] = []
+        """Those in `_names`, sorted. To move 100,000 of them aside in memory takes less than to look at 100."""
+
+    def beneath(self, directory: bytes) -> list[tuple[tuple[bytes, bytes], V]]:
+        first, end = (bisect_left(self._directories, directory + edge) for edge in (b"/", b"0"))  # "0" follows "/"
+        found = [directory, *self._directories[first:end]]
+        keys = [(one, name) for one in found for name in self._names.get(one, ())]
+        return [(key, self[key]) for key in keys]
+
+    def put(self, key: tuple[bytes, bytes], value: V) -> None:
+        super().put(key, value)
+        directory, name = key
+        if directory not in self._names:
+            self._names[directory] = {}
+            insort(self._directories, directory)
+        self._names[directory][name] = None
+
+    def take(self, key: tuple[bytes, bytes]) -> V | None:
+        value = super().take(key)
+        if value is not None:
+            self._left(key)
+        return value
+
+    def take_first(self) -> tuple[tuple[bytes, bytes], V]:
+        key, value = super().take_first()
+        self._left(key)
+        return key, value
+
+    def clear(self) -> None:
+        super().clear()
+        self._names.clear()
+        self._directories.clear()
+
+    def _left(self, key: tuple[bytes, bytes]) -> None:
+        directory, name = key
+        names = self._names[directory]
+        del names[name]
+        if not names:
+            del self._names[directory]
+            del self._directories[bisect_left(self._directories, directory)]
 
 
 class Due(Generic[K, V]):

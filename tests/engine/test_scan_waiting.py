@@ -13,7 +13,7 @@ from typing import Any
 from replicad.engine.apply import BATCH_STEPS_MAX
 from replicad.engine.asking import Question
 from replicad.engine.scan_state import Hint, ScanState, Why
-from replicad.engine.scan_waiting import STALE_MIN, Due, InOrder
+from replicad.engine.scan_waiting import STALE_MIN, ByDirectory, Due, InOrder
 from replicad.engine.through import Through
 from tests.engine.scan_world import World
 
@@ -68,6 +68,31 @@ def test_the_lowest_generation_is_that_of_a_search() -> None:
                 assert model.pop(key) == since
         assert list(held.items()) == list(model.items())
         assert held.oldest() == min(model.values(), default=None)
+
+
+def test_what_is_beneath_a_directory_is_that_of_a_search() -> None:
+    chance = random.Random(6)
+    held: ByDirectory[int] = ByDirectory(lambda since: since)
+    model: dict[tuple[bytes, bytes], int] = {}
+    directories = [b"", b"a", b"a/b", b"a/b/c", b"a b", b"a.b", b"a0", b"a/b0", b"ab", b"b", b"b/a"]
+    for turn in range(3_000):
+        key = chance.choice(directories), b"%d" % chance.randrange(4)
+        match chance.randrange(5):
+            case 0 | 1:
+                held.put(key, turn)
+                model[key] = turn
+            case 2:
+                assert held.take(key) == model.pop(key, None)
+            case 3 if model:
+                key = next(iter(model))
+                assert held.take_first() == (key, model.pop(key))
+            case _ if chance.randrange(100) == 0:
+                held.clear()
+                model.clear()
+        for directory in directories[1:]:
+            beneath = [one for one in model.items() if (one[0][0] + b"/").startswith(directory + b"/")]
+            assert dict(held.beneath(directory)) == dict(beneath)
+        assert list(held.items()) == list(model.items())
 
 
 def test_what_is_put_first_is_taken_first() -> None:
@@ -130,6 +155,22 @@ def test_asking_for_the_oldest_that_waits_costs_the_same_however_much_waits() ->
                 state.walks.end(state.walks.first())
                 state.missed.take(b"%d" % index)
         assert state.oldest() is None
+        return calls.number
+
+    assert_calls_do_not_grow(cost)
+
+
+def test_a_directory_that_moves_costs_the_same_however_many_hints_wait_elsewhere() -> None:
+    def cost(number: int) -> int:
+        world = World()
+        scanner = world.scanner
+        for index in range(number):
+            scanner.hint(b"%d" % index, b"x", since=1)
+        with calls_counted() as calls:
+            for index in range(number):
+                scanner.moved(b"%d" % index, b"to/%d" % index)
+        waiting = scanner._state.hints
+        assert all((b"to/%d" % index, b"x") in waiting for index in range(number))
         return calls.number
 
     assert_calls_do_not_grow(cost)
