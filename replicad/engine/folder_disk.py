@@ -75,7 +75,9 @@ class LocalSide:
         return self._hindrance()
 
     def dirty_generation(self) -> int:
-        return self._through.want()
+        generation = self._through.want()
+        self.scanner.hurry(generation)
+        return generation
 
     def scanned_through(self) -> int:
         return self._through.through

@@ -108,7 +108,13 @@ class Scanner:
 
     def clock_set_back(self) -> None:
         """The times at which something was to be looked at again lie too far ahead."""
+        self._reader.clock_set_back()
         self._state.wake_all()
+
+    def hurry(self, generation: int) -> None:
+        """Somebody waits for everything up to this generation: nothing of that is held back (engine.scan_pace)."""
+        for place, since in self._reader.hurry(generation).items():
+            self._state.hasten(place, since)
 
     def hint(
         self,

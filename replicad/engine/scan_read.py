@@ -6,7 +6,7 @@ holds it open where the system tells (`WhoHolds`), and reported (4302). A file t
 other. A file whose times are too fresh to trust is read at once, twice in a row (files.hashing), and once more when
 they are not; a large one only then, and if they never are, it is being written. A large file is hashed by others
 (`HashFile`), so that it does not hold up the folder's thread; its digest counts if the file still is as it was when it
-was read.
+was read. A file that changes again and again is not read each time (engine.scan_pace).
 
 So what is told to others was there at one instant, as far as size and times tell, and nothing else is: who fetches it
 checks the digest, and a file that has changed since it was read is not served as what it was.
@@ -23,6 +23,7 @@ from replicad.core.effects import Effect, HashFile, Report, WhoHolds
 from replicad.core.records import SYMLINK
 from replicad.engine.acts import trouble
 from replicad.engine.scan_moves import Place
+from replicad.engine.scan_pace import Pace
 from replicad.engine.scan_state import Why
 from replicad.errors import FileTrouble
 from replicad.files.fs import FileSystem, Stat
@@ -122,6 +123,7 @@ class Reader:
         self._busy: dict[Place, _Busy] = {}
         self._fresh: dict[Place, _Fresh] = {}
         """Large files that are read once their times can be trusted."""
+        self._pace = Pace()
 
     @property
     def hashing(self) -> bool:
@@ -131,14 +133,18 @@ class Reader:
     @property
     def unsettled(self) -> bool:
         """Whether a file is being written that has not been reported as blocked yet, or is to be read in a moment."""
-        return bool(self._fresh) or any(busy.tries < BUSY_REPORTED_AT for busy in self._busy.values())
+        return (
+            bool(self._fresh) or self._pace.holds or any(busy.tries < BUSY_REPORTED_AT for busy in self._busy.values())
+        )
 
     def oldest(self) -> int | None:
         """The lowest generation of what is still to be read: what makes it `hashing` or `unsettled`."""
         busy = (one.since for one in self._busy.values() if one.tries < BUSY_REPORTED_AT)
         fresh = (one.since for one in self._fresh.values())
         waiting = (*self._hashing.values(), self._to_hash)
-        return min([*busy, *fresh, *(why.since for one in waiting for why in one.values())], default=None)
+        paced = self._pace.oldest()
+        held = () if paced is None else (paced,)
+        return min([*busy, *fresh, *held, *(why.since for one in waiting for why in one.values())], default=None)
 
     def take_hash(self, path: bytes, outcome: HashOutcome) -> list[tuple[Place, Why]]:
         """The answer to a `HashFile`; the places that must be looked at now, each for the reason for which it was to be
@@ -158,11 +164,23 @@ class Reader:
         """A hash has come for what is here; it may be of a file that looks as it did."""
         return place in self._hashed
 
-    def may_look(self, place: Place, now_ms: int) -> int | None:
-        """For a file that was being written and of which there is news: when to look, None for at once."""
+    def may_look(self, place: Place, now_ms: int, since: int) -> int | None:
+        """For a file that was being written, and of which there is news of the generation `since`: when to look."""
         busy = self._busy.get(place)
-        due_ms = busy.looked_ms + REST_FIRST_MS if busy is not None else now_ms
+        if busy is None:
+            return None
+        busy.since = min(busy.since, since)
+        due_ms = busy.looked_ms + REST_FIRST_MS
         return due_ms if due_ms > now_ms else None
+
+    def hurry(self, generation: int) -> dict[Place, int]:
+        """Somebody waits for all up to this generation: what is held back of that, to be looked at now, each with its
+        generation."""
+        return self._pace.hurry(generation)
+
+    def clock_set_back(self) -> None:
+        """When something was read is in the future."""
+        self._pace.forget_times()
 
     def take_holders(self, path: bytes, holders: str) -> tuple[str, Report | None]:
         """The answer to a `WhoHolds`: why the file is blocked, and what is to be reported; nothing where it is not."""
@@ -179,6 +197,7 @@ class Reader:
         """All is to be looked at anew; answers that are on their way still come."""
         self._busy.clear()
         self._fresh.clear()
+        self._pace.start_over()
         self._to_hash.clear()
         self._hashed.clear()
 
@@ -187,6 +206,7 @@ class Reader:
         self._busy.pop(place, None)
         self._fresh.pop(place, None)
         self._hashed.pop(place, None)
+        self._pace.release(place)
 
     def read(
         self, place: Place, path: bytes, stat: Stat, now_ns: int, why: Why, effects: list[Effect]
@@ -194,12 +214,24 @@ class Reader:
         """What is there now, which looked like `stat`. `why` it is looked at."""
         now_ms = now_ns // NS_PER_MS
         fresh = self._fresh.pop(place, _Fresh(why.since, now_ms))
-        since = min(why.since, fresh.since)
+        held = self._pace.release(place)
+        since = min(why.since, fresh.since, why.since if held is None else held)
         why = Why(why.by_scan, since=since, reread=why.reread)
         busy = self._busy.get(place)
         if busy is not None and place not in self._hashed and busy.may_read_ms(stat, now_ms) > now_ms:
             busy.looked_ms = now_ms
             return NotNow(busy.may_read_ms(stat, now_ms), busy.reason)
+        if stat.size <= self._large_bytes and (due_ms := self._pace.hold(place, stat, since, now_ms)) is not None:
+            return NotNow(due_ms)
+        found = self._read_now(place, path, stat, now_ns, why, fresh.from_ms, effects)
+        if isinstance(found, Read):
+            self._pace.note(place, stat, now_ms)
+        return found
+
+    def _read_now(
+        self, place: Place, path: bytes, stat: Stat, now_ns: int, why: Why, from_ms: int, effects: list[Effect]
+    ) -> Read | NotNow:
+        now_ms = now_ns // NS_PER_MS
         trusted_ns = trusted_from(stat, now_ns)
         trusted_ms = -(-trusted_ns // NS_PER_MS) if trusted_ns > now_ns else None
         try:
@@ -207,9 +239,9 @@ class Reader:
                 self.forget(place)
                 return Read(value=self._fs.read_link(path), trusted_ms=trusted_ms)
             if stat.size > self._large_bytes:
-                return self._read_large(place, path, stat, now_ms, trusted_ms, fresh.from_ms, why, effects)
+                return self._read_large(place, path, stat, now_ms, trusted_ms, from_ms, why, effects)
             outcome = hash_file(self._fs, path, stat, twice=trusted_ms is not None)
-            return self._judge(place, path, outcome, now_ms, trusted_ms, since, effects)
+            return self._judge(place, path, outcome, now_ms, trusted_ms, why.since, effects)
         except FileNotFoundError:
             self.forget(place)
             return NotNow(gone=True)

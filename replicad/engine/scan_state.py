@@ -320,6 +320,12 @@ class ScanState:
             return
         self.due.put(place, due_ms, why)
 
+    def hasten(self, place: Place, since: int) -> None:
+        """What waits for a time is looked at now. (Where it does not, it is being looked at, or a scan is owed.)"""
+        why = self.due.take_one(place)
+        if why is not None:
+            self.add(place, why._replace(since=since))
+
     def wake_all(self) -> None:
         """What waits for a time is looked at now."""
         for place, why in self.due.take_all():

@@ -335,7 +335,7 @@ class Step:
             self.state.lose(directory, name, hint)
             return
         place = (at, name)
-        due_ms = self._reader.may_look(place, self.now_ms)
+        due_ms = self._reader.may_look(place, self.now_ms, hint.since)
         if due_ms is not None:
             self.state.delay(place, due_ms, why)
         else:

@@ -195,6 +195,11 @@ class Due(Generic[K, V]):
                 found.append((key, held[1]))
         return found
 
+    def take_one(self, key: K) -> V | None:
+        """It waits no longer."""
+        held = self._held.pop(key, None)
+        return held[1] if held is not None else None
+
     def take_all(self) -> list[tuple[K, V]]:
         found = [(key, value) for key, (_, value) in self._held.items()]
         self._held.clear()
