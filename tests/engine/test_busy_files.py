@@ -210,3 +210,20 @@ def _digest(data: bytes) -> bytes:
 
 def _digests(world: World) -> list[bytes]:
     return [state.record.content.digest for state in world.view.states.values() if state.record.content is not None]
+
+
+def test_what_is_told_of_a_file_that_is_being_written_counts_though_it_is_looked_at_later() -> None:
+    """A file that is renamed over it bears the generation of what may have been told of it before."""
+    world = World()
+    world.write(b"log", b"start")
+    world.run()
+    world.deliver = lambda change: None
+    changed_while_read(world, b"log")
+    with world.fs.user_open(b"log") as file:
+        file.write_at(0, b"S")
+    world.scanner.hint(b"", b"log", since=6)
+    world.run()
+    assert world.scanner.oldest() == 6
+    world.scanner.hint(b"", b"log", since=5)
+    world.run()
+    assert world.scanner.oldest() == 5
