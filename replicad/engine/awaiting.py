@@ -6,7 +6,8 @@ Where more are pending, all that are so since then are waited for until they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from replicad.catalog.store import Catalog
@@ -14,6 +15,7 @@ from replicad.core.awaited import Awaited, awaited, concerns, is_done, unaccount
 from replicad.core.cnset import CNSet
 from replicad.core.ids import Uid
 from replicad.core.messages import BLOCKED_SHOWN_MAX
+from replicad.core.view import ObjectState
 
 AWAITED_MAX = 20_000
 """Objects remembered for one wait: some 6 MB."""
@@ -38,12 +40,11 @@ class Awaiting:
         """The commit at which all of `wanted` was known first; None: it is not yet."""
         self._all = False
         """Every object counts, not only those that `wanted` concerns."""
-        self._waiting: dict[Uid, Awaited] | None = None
-        """Objects not done; None while they are too many to be remembered."""
+        self._waiting: OrderedDict[Uid, Awaited] | None = None
+        """Objects not seen to be done; None while they are too many to be remembered."""
         self._counted_at = 0
         self._checked_at = 0
-        self._unchecked = 0
-        """Of `_waiting`, from its front: not looked up since the commit `_checked_at`."""
+        """The commit at which one was last seen that is not done."""
 
     @property
     def done(self) -> bool:
@@ -52,13 +53,17 @@ class Awaiting:
     @property
     def idle(self) -> bool:
         """Nothing is left to look up before the next commit."""
-        return self._waiting is None or not self._unchecked
+        return not self._waiting or self._checked_at == self._catalog.commits
 
     def missing(self) -> int:
-        """CNs that are not known; when all are, objects that are not installed (blocked ones too)."""
+        """CNs that are not known; when all are, objects that are not installed (blocked ones too). Some that are done
+        may count where very many are waited for."""
         if self._since is None:
             return self.wanted.minus(self._catalog.known).count()
-        return len(self._waiting) if self._waiting is not None else self._catalog.pending_objects
+        if self._waiting is None:
+            return self._catalog.pending_objects
+        self._sift(self._waiting)
+        return len(self._waiting)
 
     def advance(self, installed: CNSet) -> None:
         """`installed`: what was known at some moment at which nothing was pending."""
@@ -110,15 +115,32 @@ class Awaiting:
         if len(uids) > AWAITED_MAX:
             return
         states = self._catalog.objects(uids)
-        self._waiting = {s.record.uid: awaited(s) for s in states if self._all or concerns(s, self.wanted)}
+        counting = (state for state in states if self._all or concerns(state, self.wanted))
+        self._waiting = OrderedDict((state.record.uid, awaited(state)) for state in counting)
 
-    def _check(self, waiting: dict[Uid, Awaited]) -> None:
-        if self._checked_at != self._catalog.commits:
-            self._checked_at, self._unchecked = self._catalog.commits, len(waiting)
-        batch = list(islice(waiting, min(self._unchecked, CHECKED_A_CALL)))
-        states = {state.record.uid: state for state in self._catalog.objects(batch)}
+    def _check(self, waiting: OrderedDict[Uid, Awaited]) -> None:
+        """From the front to the first that is not done: while that is so, the others do not matter. So a commit costs
+        what it has done and not what waits."""
+        size, left = 1, CHECKED_A_CALL
+        while waiting and left > 0 and self._checked_at != self._catalog.commits:
+            batch = list(islice(waiting, min(size, left)))
+            states = self._states(batch)
+            for uid in batch:
+                if not is_done(states.get(uid), waiting[uid]):
+                    self._checked_at = self._catalog.commits
+                    break
+                del waiting[uid]
+            size, left = 2 * size, left - len(batch)
+
+    def _sift(self, waiting: OrderedDict[Uid, Awaited]) -> None:
+        """For who is told how many are left, which is asked for once a second at most."""
+        batch = list(islice(waiting, CHECKED_A_CALL))
+        states = self._states(batch)
         for uid in batch:
-            what = waiting.pop(uid)
-            if not is_done(states.get(uid), what):
-                waiting[uid] = what  # to the end: those at the front come first
-        self._unchecked -= len(batch)
+            if is_done(states.get(uid), waiting[uid]):
+                del waiting[uid]
+            else:
+                waiting.move_to_end(uid)  # those at the front come first
+
+    def _states(self, uids: Sequence[Uid]) -> dict[Uid, ObjectState]:
+        return {state.record.uid: state for state in self._catalog.objects(uids)}
