@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from tests.system.folder_tools import names_in, stay
+from tests.system.folder_tools import names_in, stay, wait
 from tests.system.harness import Server, Servers, until
 
 EDITED, NAME_TAKEN = "edited elsewhere meanwhile", "another object has its name"
@@ -225,11 +225,11 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
                     if data is not None:
                         write(path, data)(make(first.folder(folder) / case.name))
         for member in members:
-            servers.synchronized(member, members=3)
+            wait(member, 3)
         began = now()
         act_apart(members)
         for member in members:
-            servers.synchronized(member, members=3)
+            wait(member, 3)
         for folder in POLICIES:
             servers.same(members, folder)
         lists = until("all that is kept has been read, and is listed by all alike", lambda: equal_lists(members))
