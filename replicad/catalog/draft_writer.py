@@ -157,16 +157,21 @@ def _pairs(db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, 
 
 def _old_objects(db: sqlite3.Connection, uids: list[Uid]) -> dict[Uid, tuple[int, ObjectRow]]:
     return {
-        row[1]: (row[0], ObjectRow._make(row[1:])) for keys in padded(uids) for row in db.execute(_OLD_OBJECTS, keys)
+        row[1]: (row[0], ObjectRow(*row[1:]))
+        for sql, keys in padded(_OLD_OBJECTS, uids)
+        for row in db.execute(sql, keys)
     }
 
 
 def _write_objects(db: sqlite3.Connection, pairs: list[Pair]) -> None:
     # A position is unique and never given twice, so no order of these statements can collide.
-    db.executemany(_DELETE_OBJECT, [(pair.no,) for pair in pairs if pair.new is None])
-    new = [pair.new for pair in pairs if pair.old is None and pair.new is not None]
-    db.executemany(_INSERT_PLAIN, [row[:PLAIN_COLUMNS] for row in new if row[PLAIN_COLUMNS:] == _PLAIN_REST])
-    db.executemany(_INSERT_OBJECT, [row for row in new if row[PLAIN_COLUMNS:] != _PLAIN_REST])
+    if not pairs:
+        return
+    if gone := [(pair.no,) for pair in pairs if pair.new is None]:
+        db.executemany(_DELETE_OBJECT, gone)
+    if new := [pair.new for pair in pairs if pair.old is None and pair.new is not None]:
+        db.executemany(_INSERT_PLAIN, [row[:PLAIN_COLUMNS] for row in new if row[PLAIN_COLUMNS:] == _PLAIN_REST])
+        db.executemany(_INSERT_OBJECT, [row for row in new if row[PLAIN_COLUMNS:] != _PLAIN_REST])
     updates = ((pair.no, pair.old, pair.new) for pair in pairs if pair.old is not None and pair.new is not None)
     _update(db, "object", updates)
 
@@ -178,7 +183,9 @@ def _write_nodes(
 
     Entries that change their name go out before they come in: two that swap names would meet in the unique index.
     """
-    there = {row[0]: NodeRow._make(row) for keys in padded(list(nodes)) for row in db.execute(_OLD_NODES, keys)}
+    if not nodes:
+        return {}
+    there = {row[0]: NodeRow(*row) for sql, keys in padded(_OLD_NODES, list(nodes)) for row in db.execute(sql, keys)}
     leaving: list[tuple[int]] = []
     coming: list[NodeRow] = []
     staying: list[tuple[int, NodeRow, NodeRow]] = []
@@ -192,8 +199,10 @@ def _write_nodes(
             leaving.append((node_id,))
         if new is not None:
             coming.append(new)
-    db.executemany(_DELETE_NODE, leaving)
-    db.executemany(_INSERT_NODE, coming)
+    if leaving:
+        db.executemany(_DELETE_NODE, leaving)
+    if coming:
+        db.executemany(_INSERT_NODE, coming)
     _update(db, "node", staying)
     return there
 

@@ -269,7 +269,7 @@ class Lookups:
         if len(wanted) == 1:
             found = self.object(wanted[0])
             return () if found is None else (found,)
-        rows = [row for keys in padded(wanted) for row in self._rows(_MANY_OBJECTS, *keys)]
+        rows = [row for sql, keys in padded(_MANY_OBJECTS, wanted) for row in self._rows(sql, *keys)]
         return [object_state(row) for row in sorted(rows)]  # by uid, the first column; no two are equal
 
     def named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
@@ -364,13 +364,13 @@ class Lookups:
             yield from self._nodes(_MANY_NODES_AT, *row)
 
     def _many_by_inode(self, inodes: Sequence[int]) -> Iterator[Node]:
-        for row in padded([signed(inode) for inode in inodes]):
-            yield from self._nodes(_MANY_BY_INODE, *row)
+        for sql, row in padded(_MANY_BY_INODE, [signed(inode) for inode in inodes]):
+            yield from self._nodes(sql, *row)
 
     def _many_at_node(self, nodes: Sequence[NodeId]) -> Iterator[tuple[NodeId, Uid]]:
-        for row in padded(nodes):
-            yield from self._rows(_MANY_AT_NODE, *row)
+        for sql, row in padded(_MANY_AT_NODE, nodes):
+            yield from self._rows(sql, *row)
 
     def _many_beneath(self, nodes: Sequence[NodeId]) -> Iterator[tuple[NodeId, Uid]]:
-        for row in padded(nodes):
-            yield from self._rows(_MANY_BENEATH, *row)
+        for sql, row in padded(_MANY_BENEATH, nodes):
+            yield from self._rows(sql, *row)

@@ -8,7 +8,7 @@ the compiled programs (`database.STATEMENTS_KEPT`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     CTE,
@@ -30,6 +30,8 @@ _DIALECT = dialect(paramstyle="qmark")
 
 MANY_KEYS = 128
 """Keys in one statement that asks for many: more save little, and SQLite's parser and ours stay cheap."""
+FEW_KEYS = 4
+"""Keys of the same statement where no more are asked for, as in most commits: binding 128 takes longer than asking."""
 
 _Key = TypeVar("_Key", int, bytes, str)
 
@@ -44,9 +46,19 @@ def prepared(statement: Executable, *order: str) -> str:
     return str(compiled)
 
 
-def prepared_many(statement: Executable) -> str:
-    """A statement with one `among` and no other parameter; to be bound to a row that `padded` gives."""
-    return prepared(statement, *(f"key_{index}" for index in range(MANY_KEYS)))
+class Many(NamedTuple):
+    """A statement about keys, of which it takes MANY_KEYS or FEW_KEYS; `padded` gives each with its keys."""
+
+    many: str
+    few: str
+
+
+def prepared_many(statement: Executable) -> Many:
+    """A statement with one `among` and no other parameter."""
+    many = prepared(statement, *(f"key_{index}" for index in range(MANY_KEYS)))
+    marks = f"({', '.join('?' * MANY_KEYS)})"
+    assert many.count(marks) == 1, "the keys are not together"
+    return Many(many, many.replace(marks, f"({', '.join('?' * FEW_KEYS)})"))
 
 
 def at_most(statement: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
@@ -59,11 +71,12 @@ def among(column: Column[object]) -> ColumnElement[bool]:
     return column.in_(binds)
 
 
-def padded(keys: Sequence[_Key]) -> Iterator[list[_Key]]:
-    """`keys` in rows of MANY_KEYS; the last row is filled up with its last key."""
+def padded(statement: Many, keys: Sequence[_Key]) -> Iterator[tuple[str, list[_Key]]]:
+    """The SQL and its row of keys, until all are asked for; the last row is filled up with its last key."""
     for start in range(0, len(keys), MANY_KEYS):
         part = list(keys[start : start + MANY_KEYS])
-        yield part + part[-1:] * (MANY_KEYS - len(part))
+        sql, size = (statement.few, FEW_KEYS) if len(part) <= FEW_KEYS else (statement.many, MANY_KEYS)
+        yield sql, part + part[-1:] * (size - len(part))
 
 
 def wanted_pairs() -> CTE:
