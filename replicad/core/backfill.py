@@ -194,6 +194,8 @@ class Backfill:
             cycle.last_ms -= back_ms
 
     def next_due_ms(self) -> int | None:
+        if not self._entries and not self._cycles:
+            return None
         due = [entry.due_ms for entry in self._entries if entry.source is None and not entry.waiting]
         due.extend(cycle.last_ms + self._profile.answer_max_ms for cycle in self._cycles.values())
         return min(due, default=None)

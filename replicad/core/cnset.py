@@ -30,7 +30,9 @@ class CNSet:
 
     def __init__(self, intervals: Mapping[ReplicaId, tuple[Interval, ...]] | None = None) -> None:
         """`intervals` must be in canonical form already; use `of`, `decode` or `union` to get there."""
-        self._intervals: dict[ReplicaId, tuple[Interval, ...]] = {k: v for k, v in (intervals or {}).items() if v}
+        self._intervals: dict[ReplicaId, tuple[Interval, ...]] = (
+            {k: v for k, v in intervals.items() if v} if intervals else {}
+        )
 
     @classmethod
     def of(cls, cns: Iterable[Cn]) -> CNSet:
@@ -108,10 +110,17 @@ class CNSet:
 
     def minus(self, other: CNSet) -> CNSet:
         """What is in this set and not in `other`: what a gap is made of."""
+        if not self._intervals or not other._intervals:
+            return self
+        if self._intervals == other._intervals:
+            return EMPTY
         left: dict[ReplicaId, tuple[Interval, ...]] = {}
         for replica, parts in self._intervals.items():
             theirs = other._intervals.get(replica)
-            left[replica] = parts if not theirs else () if theirs == parts else _minus(parts, theirs)
+            if not theirs:
+                left[replica] = parts
+            elif theirs != parts:
+                left[replica] = _minus(parts, theirs)
         return CNSet(left)
 
     def intersect(self, other: CNSet) -> CNSet:

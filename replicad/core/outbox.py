@@ -141,7 +141,7 @@ class Outbox:
 
     def next_due_ms(self) -> int | None:
         """When `due` has something to do at the latest."""
-        return min((held.since_ms + _latest_ms(held) for held in self._held), default=None)
+        return min([held.since_ms + _latest_ms(held) for held in self._held]) if self._held else None
 
     def _push(self, after: int, begin: int, lacking: CNSet, head: int) -> Push | None:
         records = head - after

@@ -16,6 +16,7 @@ version vector, and of a content whether it is gone) can be read, the rest stand
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -164,6 +165,11 @@ class _ContentEnvelope(_PlaceEnvelope, frozen=True, array_like=True, gc=False):
     gone: Stamp | None
 
 
+KEPT_MAX = 4_096
+KEPT_BYTES_MAX = 512
+"""A register is opened several times on its way: as it comes, with the row that it changes, with the row that it has
+become. So many of either kind are kept opened, none longer than that: 8 MB at most for all folders."""
+
 _UNUSABLE_MODE = -1
 _Register = TypeVar("_Register", Place, Content)
 _Envelope = TypeVar("_Envelope", _PlaceEnvelope, _ContentEnvelope)
@@ -193,6 +199,15 @@ def record(uid: Uid, kind: int, place: Place | None, content: Content | None) ->
 
 def open_place(raw: bytes) -> Place:
     """Decode and validate; raises ProtocolError where not even the envelope can be read."""
+    return _kept_place(raw) if len(raw) <= KEPT_BYTES_MAX else _open_place(raw)
+
+
+def open_content(raw: bytes) -> Content:
+    """Decode and validate; raises ProtocolError where not even the envelope can be read."""
+    return _kept_content(raw) if len(raw) <= KEPT_BYTES_MAX else _open_content(raw)
+
+
+def _open_place(raw: bytes) -> Place:
     place = _decoded(raw, _place_decoder, _place_envelope_decoder, _place_of_envelope)
     if not (_is_parent(place.parent) and _is_parent(place.prior_parent)):
         place = _place_of_envelope(place)
@@ -200,8 +215,7 @@ def open_place(raw: bytes) -> Place:
     return place
 
 
-def open_content(raw: bytes) -> Content:
-    """Decode and validate; raises ProtocolError where not even the envelope can be read."""
+def _open_content(raw: bytes) -> Content:
     content = _decoded(raw, _content_decoder, _content_envelope_decoder, _content_of_envelope)
     _check_envelope(content, raw)
     if content.gone is not None and not (
@@ -211,6 +225,10 @@ def open_content(raw: bytes) -> Content:
     ):
         raise ProtocolError("a content has seen a malformed stamp")
     return content
+
+
+_kept_place = lru_cache(KEPT_MAX)(_open_place)
+_kept_content = lru_cache(KEPT_MAX)(_open_content)
 
 
 def open_record(uid: Uid, kind: int, place_raw: bytes, content_raw: bytes) -> Record:

@@ -134,6 +134,8 @@ class Settling:
 
     def next_due_ms(self) -> int | None:
         """When `expire` has something to do."""
+        if not self._parts:
+            return None
         return min(
             (
                 min(

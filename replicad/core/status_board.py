@@ -251,13 +251,12 @@ class StatusBoard:
             self._members[member] = msgspec.structs.replace(known, received_ms=known.received_ms - back_ms)
 
     def next_due_ms(self) -> int | None:
-        return min(
-            (
-                talk.periodic_ms if talk.due_ms is None else min(talk.due_ms, talk.periodic_ms)
-                for talk in self._talks.values()
-            ),
-            default=None,
-        )
+        first_ms = None
+        for talk in self._talks.values():
+            for at_ms in (talk.periodic_ms, talk.due_ms):
+                if at_ms is not None and (first_ms is None or at_ms < first_ms):
+                    first_ms = at_ms
+        return first_ms
 
     def _lacks(self, peer: MemberId, member: MemberId) -> bool:
         """Whether `peer` cannot hear `member` itself, and has not what is known of it here."""

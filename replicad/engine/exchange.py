@@ -164,12 +164,15 @@ class Exchange:
 
     def next_due_ms(self) -> int | None:
         """When `handle(Tick())` is to be called at the latest; None: not before the next event."""
-        parts = (self._backfill, self._settling, self._board, self._memory)
-        due = [part.next_due_ms() for part in parts]
+        if self._late:
+            return 0
+        due = [self._backfill.next_due_ms(), self._settling.next_due_ms()]
+        due += (self._board.next_due_ms(), self._memory.next_due_ms())
         for link in self._links.values():
             due.append(link.outbox.next_due_ms())
-            due.extend(asked.asked_ms + UID_ANSWER_MAX_MS for asked in link.asked.values())
-        return 0 if self._late else min((one for one in due if one is not None), default=None)
+            if link.asked:
+                due.extend([asked.asked_ms + UID_ANSWER_MAX_MS for asked in link.asked.values()])
+        return min([one for one in due if one is not None], default=None)
 
     def clock_set_back(self, back_ms: int) -> None:
         """The clock was set back by so much; every time kept here moves with it, so that nothing waits longer."""
@@ -460,8 +463,9 @@ class Exchange:
                 self._ask(cycle, out)
         for peer, link in self._links.items():
             self._push(peer, link.outbox.due(self._catalog.head, now_ms, self._settling.settled), out)
-            for correlation in [key for key, one in link.asked.items() if now_ms - one.asked_ms >= UID_ANSWER_MAX_MS]:
-                del link.asked[correlation]
+            if link.asked:
+                for late in [key for key, one in link.asked.items() if now_ms - one.asked_ms >= UID_ANSWER_MAX_MS]:
+                    del link.asked[late]
         self._settling.expire(now_ms)
         self._send_due_statuses(now_ms, out)
         self._memory.keep_if_due(now_ms)

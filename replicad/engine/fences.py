@@ -145,12 +145,14 @@ class Fences:
         return out
 
     def next_due_ms(self) -> int | None:
+        if not self._waits and not self._open:
+            return None
         due = [wait.next_due_ms() for _, wait in self._waits.values()]
         for one in self._open.values():
             due.extend((one.due_ms, one.look.next_due_ms()))
             if one.asked and one.awaiting is not None and not one.awaiting.done:
                 due.append(one.told_ms + (TELL_INTERVAL_MS if one.awaiting.idle else CHECK_DELAY_MS))
-        return min((at for at in due if at is not None), default=None)
+        return min([at for at in due if at is not None], default=None)
 
     def clock_set_back(self, back_ms: int) -> None:
         """The clock was set back by so much; every time kept here moves with it, so that nothing waits longer."""
@@ -305,6 +307,8 @@ class Fences:
 
     def _advance(self, now_ms: int, out: list[Effect]) -> None:
         self._note_installed()
+        if not self._waits and not self._open:
+            return
         while True:
             for name, one in list(self._open.items()):
                 self._advance_flood(name, one, now_ms, out)

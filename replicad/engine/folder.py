@@ -229,10 +229,10 @@ class FolderReplica:
         """When a Tick is due at the latest; not after now while there is work."""
         now_ms = self._now_ms
         assert self.fences is not None
-        due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
-        due.append(self.preserved.next_due_ms(now_ms, disk=not self.root.fault))
         if self._reports:
             return now_ms
+        due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
+        due.append(self.preserved.next_due_ms(now_ms, disk=not self.root.fault))
         if self.verifying is not None:
             due.append(self.verifying.next_due_ms())
         due.append(self.root.next_due_ms())
@@ -247,7 +247,7 @@ class FolderReplica:
         if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         due.append(self._missing_parents.next_due_ms())
-        return min((at for at in due if at is not None), default=None)
+        return min([at for at in due if at is not None], default=None)
 
     def close(self, now_ms: int) -> None:
         """A clean end: the next start need not doubt what it finds."""

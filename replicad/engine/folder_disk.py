@@ -169,7 +169,7 @@ class LocalSide:
             return now_ms
         due = [self.scanner.next_due_ms(), self._question.lost_ms, self._through.due_ms(now_ms)]
         due.append(self._polling.due_ms())
-        return min((at for at in due if at is not None), default=None)
+        return min([at for at in due if at is not None], default=None)
 
     def work(self, now_ms: int) -> list[Effect]:
         """One bounded look at the disk, committed. The caller tells the exchange and the fences of it."""

@@ -11,6 +11,7 @@ again. Otherwise an operator decides (engine.holds).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -95,11 +96,17 @@ def root_fault(catalog: Catalog, fs: FileSystem) -> str:
     if not fs.root_in_place():
         return MOVED
     try:
-        return difference(RootIdentity(*_decoder.decode(stored)), read_marker(fs)) or ""
+        return difference(_identity(stored), read_marker(fs)) or ""
     except FileTrouble as error:
         return f"{shown(error.path)} {error.reason}"
     except OSError as error:
         return f"the root marker cannot be read: {error.strerror or error}; see to its permissions and its disk"
+
+
+@lru_cache(256)
+def _identity(stored: bytes) -> RootIdentity:
+    """One for each folder that is open: it is looked at before each piece of work."""
+    return RootIdentity(*_decoder.decode(stored))
 
 
 def is_mounted_anew(catalog: Catalog, fs: FileSystem) -> bool:
@@ -110,7 +117,7 @@ def is_mounted_anew(catalog: Catalog, fs: FileSystem) -> bool:
     if there is None or stored is None:
         return False
     try:
-        return not difference(RootIdentity(*_decoder.decode(stored)), read_marker(there))
+        return not difference(_identity(stored), read_marker(there))
     except (FileTrouble, OSError):
         return False
     finally:
@@ -123,7 +130,7 @@ def held(catalog: Catalog, fs: FileSystem) -> bool:
     if stored is None or not fs.root_in_place():
         return False
     try:
-        return bool(difference(RootIdentity(*_decoder.decode(stored)), read_marker(fs)))
+        return bool(difference(_identity(stored), read_marker(fs)))
     except FileTrouble:
         return True  # something else lies where the marker was
     except OSError:

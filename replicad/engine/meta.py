@@ -8,8 +8,7 @@ RACE: a chmod within that time is overwritten, as if it had come before.
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 from blake3 import blake3
 from msgspec.structs import replace
 
@@ -65,7 +64,7 @@ def _set_unread(fs: FileSystem, path: bytes, node: Node, content: Content) -> St
 
 def _noted(stat: Stat, content: Content) -> Stat:
     near = abs(stat.mtime_ns - content.mtime_ns) <= ROUNDED_NS
-    return stat if near else dataclasses.replace(stat, mtime_ns=content.mtime_ns)
+    return stat if near else msgspec.structs.replace(stat, mtime_ns=content.mtime_ns)
 
 
 def _is_right(file: OpenFile, content: Content) -> bool:

@@ -123,7 +123,7 @@ class Workbench:
         if self._ready or (self._starved and self._fetching.room > 0) or self._end_commit != self._catalog.commits:
             return now_ms
         due = [self._waiting.next_due_ms(now_ms), self._next_sweep_ms if self._again else None]
-        return min((at for at in due if at is not None), default=None)
+        return min([at for at in due if at is not None], default=None)
 
     def work(self, now_ms: int) -> Round:
         """Plan one round and carry out one batch. Raises CatalogError."""

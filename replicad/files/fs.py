@@ -12,15 +12,15 @@ tests/files/test_fs_contract.py runs the same tests on both implementations.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 FILE, DIRECTORY, SYMLINK, OTHER = 1, 2, 3, 9
 """Kinds of a directory entry; the first three are also the kinds of objects (core.records)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True, gc=False):
     """What `statx` tells of one entry, never following a symlink.
 
     `mode` is the 12 permission bits alone. `birth_ns` is 0 where the filesystem does not tell. `mount` is the mount's

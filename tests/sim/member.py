@@ -96,6 +96,8 @@ class SimMember:
         self._turns = Turns()
         self._told: deque[Change] = deque()
         self._wake_ms: int | None = None
+        self._due: tuple[int | None] | None = None
+        """What the replica said last of when it is due; None: it may say something else by now."""
         self._busy_ms = 0
         self.fetching = 0
         self.hashing = 0
@@ -184,12 +186,15 @@ class SimMember:
         self.group.network.gone(self)
 
     def _guarded(self, act: Callable[[], None]) -> None:
+        self._due = None
         try:
             act()
         except SimulatedCrash:
             self.group.counts["crash at a write"] += 1
             self._forget("killed")
             self.group.killed(self)
+        finally:
+            self._due = None
 
     # -- time and faults
 
@@ -273,7 +278,7 @@ class SimMember:
         if self._inbox:
             at_ms = now_ms
         else:
-            due_ms = self.replica.next_due_ms()
+            due_ms = self._due_ms(self.replica)
             if due_ms is None:
                 return
             at_ms = due_ms - self.offset_ms
@@ -303,8 +308,17 @@ class SimMember:
             self._schedule()
 
     def _is_due(self, replica: FolderReplica) -> bool:
-        due_ms = replica.next_due_ms()
+        due_ms = self._due_ms(replica)
         return due_ms is not None and due_ms <= self.now_ms
+
+    def _due_ms(self, replica: FolderReplica) -> int | None:
+        if self._due is None:
+            self._due = (replica.next_due_ms(),)
+        return self._due[0]
+
+    def forget_due(self) -> None:
+        """To be called when something was done to the replica but by `post` and `act`."""
+        self._due = None
 
     def _check_spinning(self, life: int) -> None:
         """Work that is due and never done."""

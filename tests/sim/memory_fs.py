@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Sequence
 
 from replicad.files.fs import DIRECTORY, FILE, OTHER, SYMLINK, OpenFile, Stat
-from replicad.files.paths import PRIVATE, join, split
+from replicad.files.paths import PRIVATE, join
 from tests.sim.memory_tree import TARGET_MAX, Node, Tree, failure
 from tests.sim.memory_user import UserSide
 
@@ -331,8 +331,7 @@ class MemoryFileSystem(UserSide):
     # Shared with the user's side.
 
     def _place(self, path: bytes) -> tuple[Node, bytes]:
-        parent, name = split(path)
-        return self.tree.directory(parent), name
+        return self.tree.place(path)
 
     def _entry(self, path: bytes) -> Node:
         return self.tree.entry(*self._place(path))

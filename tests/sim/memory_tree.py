@@ -49,17 +49,9 @@ class Node:
 
     def stat(self) -> Stat:
         size = len(self.data) if self.kind == FILE else len(self.target) if self.kind == SYMLINK else 0
-        return Stat(
-            kind=self.kind,
-            inode=self.inode,
-            size=size,
-            mtime_ns=self.mtime_ns,
-            ctime_ns=self.ctime_ns,
-            birth_ns=self.birth_ns,
-            mode=0o777 if self.kind == SYMLINK else self.mode,
-            links=self.links,
-            mount=self.mount,
-        )
+        mode = 0o777 if self.kind == SYMLINK else self.mode
+        times = self.mtime_ns, self.ctime_ns, self.birth_ns
+        return Stat(self.kind, self.inode, size, *times, mode, self.links, self.mount)
 
     def path(self) -> bytes:
         names: list[bytes] = []
@@ -124,8 +116,19 @@ class Tree:
 
     def directory(self, path: bytes) -> Node:
         """The directory at a path; a symlink on the way is none."""
+        return self.walk(components(path), path)
+
+    def place(self, path: bytes) -> tuple[Node, bytes]:
+        """The directory that an entry is in, and its name."""
+        names = components(path)
+        if not names:
+            raise ValueError("the root is no entry")
+        name = names.pop()
+        return self.walk(names, path), name
+
+    def walk(self, names: list[bytes], path: bytes) -> Node:
         node = self.root
-        for name in components(path):
+        for name in names:
             node = self.entry(node, name)
             if node.kind != DIRECTORY:
                 raise failure(errno.ENOTDIR, path)

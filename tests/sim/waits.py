@@ -59,6 +59,7 @@ class Waits:
                 fences = one.member.running.fences
                 assert fences is not None
                 fences.cancel(one.ticket)
+                one.member.forget_due()
         self._waiting.clear()
 
     def look(self, member: SimMember) -> None:
@@ -74,6 +75,7 @@ class Waits:
                 continue
             self._waiting.remove(one)
             fences.cancel(one.ticket)
+            member.forget_due()
             self._group.counts[f"wait ended with {result.exit_status}"] += 1
             if result.done:
                 self.done += 1
