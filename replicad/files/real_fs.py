@@ -20,8 +20,9 @@ import secrets
 import stat as stat_module
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from replicad.files import linux
 from replicad.files.fs import DIRECTORY, FILE, SYMLINK, OpenFile, Stat
@@ -343,7 +344,7 @@ class RealFileSystem:
         if found.kind == DIRECTORY and device != self._root_device and found.mount == self._root_stat.mount:
             # A subvolume of btrfs: one mount, but a device and inode numbers of its own, and no rename across.
             # Its device, negative, is no mount's id.
-            return replace(found, mount=-device)
+            return msgspec.structs.replace(found, mount=-device)
         return found
 
     def _directory(self, path: bytes, flags: int = linux.O_PATH_DIRECTORY) -> _Handle:

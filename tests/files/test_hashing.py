@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from xxhash import xxh3_128_digest
 
 from replicad.core.manifest import (

@@ -122,7 +122,7 @@ class Tree:
         """The directory that an entry is in, and its name."""
         names = components(path)
         if not names:
-            raise ValueError("the root is no entry")
+            raise ValueError(f"not the path of an entry within a folder: {path!r}")
         name = names.pop()
         return self.walk(names, path), name
 
