@@ -9,10 +9,12 @@ STAMP := $(VENV)/.installed
 
 SEEDS ?= 1000
 MINUTES ?= 60
+SECONDS ?= 180
+SEED ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint sim soak plants bench lab
+.PHONY: help venv demo test lint sim soak plants torture bench lab
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -45,6 +47,9 @@ soak: venv ## simulate fresh histories for MINUTES=60
 
 plants: venv ## break the code, one patch at a time; its test must fail (ARGS="name ...")
 	$(RUN) -m tests.plants.run $(ARGS)
+
+torture: venv ## as root: five daemons, random acts and mishaps for SECONDS=180, then all is compared (SEED=n)
+	$(RUN) -m tests.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: venv ## measure small files, one big file, latency and directory rename between two daemons
 	$(RUN) -m tests.bench $(ARGS)

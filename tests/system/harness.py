@@ -58,6 +58,8 @@ class Server:
         self.home = self.base / "home"
         self.log = self.base / "log"
         self.settings = dict(settings or {})
+        self.prefix: list[str] = []
+        """What stands before each command, as one that enters another host."""
         self.base.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._notices: socket.socket | None = None
@@ -82,7 +84,7 @@ class Server:
         with _short(path) as short:
             self._notices.bind(short)
             environment = {**_environment(), **self.settings, "NOTIFY_SOCKET": str(path)}
-        command = [sys.executable, "-m", "replicad", "run", "--home", str(self.home), *arguments]
+        command = [*self.prefix, sys.executable, "-m", "replicad", "run", "--home", str(self.home), *arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, env=environment)
 
@@ -152,15 +154,17 @@ class Server:
 
     # -- commands and the API
 
-    def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, stdin: str | None = None, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """A command of the CLI on this home."""
         return subprocess.run(
-            [sys.executable, "-m", "replicad", *arguments, "--home", str(self.home)],
+            [*self.prefix, sys.executable, "-m", "replicad", *arguments, "--home", str(self.home)],
             input=stdin,
             capture_output=True,
             text=True,
             env=_environment(),
-            timeout=120,
+            timeout=timeout_s,
             check=False,
         )
 
