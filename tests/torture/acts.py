@@ -76,6 +76,8 @@ class User:
         self.host = host
         self.ledger = ledger
         self.writers: list[Writer] = []
+        self.founding = False
+        """Its first scan is still to come: what is moved before it is another original than its copies elsewhere."""
 
     # -- making and writing
 
@@ -133,6 +135,7 @@ class User:
     def rename(self, source: bytes, target: bytes) -> None:
         """rename(2): over a file that is there."""
         moving = self._kind_and_data(source)
+        self._may_become_another(source)
         if moving is None:
             self._check_free(target)
             os.rename(self._at(source), self._at(target))
@@ -146,6 +149,8 @@ class User:
 
     def exchange(self, one: bytes, other: bytes) -> None:
         before = [self._kind_and_data(path) for path in (one, other)]
+        for path in (one, other):
+            self._may_become_another(path)
         if _libc.renameat2(AT_FDCWD, self._at(one), AT_FDCWD, self._at(other), RENAME_EXCHANGE):
             raise OSError(ctypes.get_errno(), "exchange")
         self.ledger.note(self.host.name, "exchange", one, other)
@@ -307,6 +312,14 @@ class User:
             return None
         with self._held(path) as held:
             return held.kind, held.data
+
+    def _may_become_another(self, moving: bytes) -> None:
+        self.founding = self.founding and self.host.up_for_s() < SEEN_S
+        if self.founding:
+            for path, kind in self.paths():
+                if kind in (FILE, SYMLINK) and (path == moving or path.startswith(moving + b"/")):
+                    with self._held(path) as held:
+                        self.ledger.copies(held.kind, held.data)
 
     def _affirms(self, path: bytes) -> None:
         found = self._kind_and_data(path)

@@ -15,7 +15,9 @@ from tests.system.harness import START_S, STOP_S, Server
 from tests.torture.hosts import Hosts
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+GROUP = "torture"
 FOLDER = "docs"
+PORT = 7722
 SLOWER = 4
 """So many times longer than in other tests a daemon may take: five of them share the machine with their users."""
 
@@ -41,6 +43,7 @@ class Member(Server):
         self.root = os.fsencode(self.folder(FOLDER))
         self.outside = os.fsencode(self.base / "outside")
         os.mkdir(self.outside)
+        os.mkdir(self.root)
 
     def up_for_s(self) -> float:
         return time.monotonic() - self._since_s if self.state is State.UP else 0.0
@@ -115,7 +118,7 @@ class Member(Server):
 def found_group(members: list[Member]) -> None:
     """All run and keep one folder, which the first has made."""
     first, *others = members
-    first.cli("init", "--name", first.name, "--group", "torture", *_places(first))
+    first.cli("init", "--name", first.name, "--group", GROUP, *_places(first))
     first.cli("folder", "create", FOLDER, os.fsdecode(first.root))
     first.begin()
     until_up([first])
@@ -127,6 +130,23 @@ def found_group(members: list[Member]) -> None:
     until_up(members)
 
 
+def declare_group(members: list[Member], secret: Path) -> None:
+    """All are declared alike, each with what is on its disk by then, and start at one moment. They found the folder
+    together, when they meet."""
+    secret.write_text("the secret of the tortured\n")
+    for member in members:
+        member.settings |= {
+            "REPLICAD_MEMBER_NAME": member.name,
+            "REPLICAD_MEMBER_LISTEN": f"{member.address}:{PORT}",
+            "REPLICAD_GROUP_NAME": GROUP,
+            "REPLICAD_GROUP_SECRET_FILE": str(secret),
+            "REPLICAD_GROUP_SEEDS": ",".join(f"{one.address}:{PORT}" for one in members),
+            "REPLICAD_FOLDER_NAME": FOLDER,
+            "REPLICAD_FOLDER_PATH": os.fsdecode(member.root),
+        }
+        member.begin()
+
+
 def until_up(members: list[Member]) -> None:
     """Those that are starting are up, or have become a trouble."""
     while any(member.state in (State.STARTING, State.STOPPING) for member in members):
@@ -136,5 +156,5 @@ def until_up(members: list[Member]) -> None:
 
 
 def _places(member: Member) -> list[str]:
-    listen = f"{member.address}:7722"
-    return ["--listen", listen, "--advertise", listen, "--api", "127.0.0.1:7723"]
+    listen = f"{member.address}:{PORT}"
+    return ["--listen", listen, "--advertise", listen]

@@ -114,6 +114,10 @@ class Ledger:
         self.affirmed.add(key)
         self.note(member, "set mode or mtime of", path, keys=(key,))
 
+    def copies(self, kind: str, data: bytes) -> None:
+        """There may be two objects of this content from here on."""
+        self.copied.add(key_of(kind, data))
+
     def leaves(self, member: str, path: bytes, kind: str, data: bytes) -> None:
         """By a rename."""
         self._left.setdefault((member, path), []).append(Left(key_of(kind, data), self.now_s()))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 HOUR_S = 3_600
 CLOCKS_OFF = 0.4
 """Of so many starts the daemon's clock is hours off."""
+DECLARED = 0.4
 BURST_MAX = 9
 GAPS_S = (0.0, 0.0, 0.001, 0.003, 0.01, 0.05, 0.2)
 """Between two acts of a burst."""
@@ -43,6 +44,11 @@ def plan(seed: int, seconds: float, members: int) -> list[Event]:
     """In the order of time."""
     events = [*_acts(seed, seconds, members), *_mishaps(seed, seconds, members)]
     return sorted(events, key=lambda event: event.at_s)
+
+
+def is_declared(seed: int) -> bool:
+    """Whether the members are declared, with copies of one disk, and meet; else one founds and the others join."""
+    return random.Random(f"founding {seed}").random() < DECLARED
 
 
 def clock_offset_s(rng: random.Random) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import heapq
 import json
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.torture import judge, plan
+from tests.torture import judge, plan, registers
 from tests.torture.acts import User
 from tests.torture.contents import Contents
-from tests.torture.daemons import FOLDER, Member, State, found_group, until_up
+from tests.torture.daemons import FOLDER, Member, State, declare_group, found_group, until_up
 from tests.torture.hand import Hand
 from tests.torture.hosts import Hosts
 from tests.torture.ledger import Ledger
@@ -25,6 +26,8 @@ WAIT_S = 240
 QUIET_S = 40.0
 """What came out of a tree is kept until it is quiet (5 s), and is looked at again at the latest after so long."""
 AGAIN_S = 0.2
+ACTS_BEFORE = 40
+"""On all of them together."""
 OUR_BUGS = re.compile(r"Traceback|AssertionError|never retrieved|InternalError")
 LOG_LINES_MAX = 5
 
@@ -35,6 +38,7 @@ class Story:
     def __init__(self, seed: int, seconds: float, size: int, base: Path) -> None:
         self.seed = seed
         self._lives_s = seconds
+        self._live_from_s = 0.0
         self.base = base
         self.counts: Counter[str] = Counter()
         self.findings: list[str] = []
@@ -81,9 +85,25 @@ class Story:
             self.members.append(member)
             self._hands.append(Hand(User(member, self.ledger), contents))
         self._hands[0].begin(self.seed)
-        found_group(self.members)
-        self._find_troubles()
-        self.ledger.began_s = time.monotonic()
+        if plan.is_declared(self.seed):
+            self._happened("declared with copies of one disk", "all")
+            self._copy_disk()
+            declare_group(self.members, self.base / "secret")
+        else:
+            self._happened("one founds, the others join", "all")
+            found_group(self.members)
+            self._find_troubles()
+        self._live_from_s = self.ledger.now_s()
+
+    def _copy_disk(self) -> None:
+        """Each user goes on with a copy before anybody meets."""
+        first, *others = self.members
+        for member in others:
+            shutil.copytree(first.root, member.root, symlinks=True, dirs_exist_ok=True)
+        for hand in self._hands:
+            hand.user.founding = True
+        for event in [event for event in self.plan if event.what == plan.ACT][:ACTS_BEFORE]:
+            self._act(event._replace(value=event.value + 1))
 
     def _live(self) -> None:
         """Events one after the other, each at its time or as soon as those before it are done. Healing ends what lasts
@@ -94,7 +114,7 @@ class Story:
             at_s, _, event = self._later[0]
             for member in self.members:
                 member.watch()
-            ahead_s = at_s - self.ledger.now_s()
+            ahead_s = at_s - self._now_s()
             if ahead_s > 0:
                 time.sleep(min(ahead_s, AGAIN_S))
                 continue
@@ -121,7 +141,7 @@ class Story:
         """Once it has ended."""
         member = self._member(event)
         if member.state is State.STOPPING:
-            again_s = self.ledger.now_s() + AGAIN_S
+            again_s = self._now_s() + AGAIN_S
             heapq.heappush(self._later, (again_s, len(self.plan), event._replace(at_s=again_s)))
         elif member.state is State.DOWN:
             self._happened("start with a clock hours off" if event.value else "start", member.name)
@@ -146,6 +166,7 @@ class Story:
                 member.begin_to_stop()
         until_up(self.members)
         self._find_troubles()
+        self.findings += registers.used_twice(member.home for member in self.members)
         for member in self.members:
             said = [line for line in member.log.read_text(errors="replace").splitlines() if OUR_BUGS.search(line)]
             if said:
@@ -215,6 +236,10 @@ class Story:
         self.counts.update(told)
 
     # -- inside
+
+    def _now_s(self) -> float:
+        """As the plan's times are meant."""
+        return self.ledger.now_s() - self._live_from_s
 
     def _member(self, event: Event) -> Member:
         return self.members[event.hosts[0] - 1]

@@ -1,11 +1,13 @@
 """The judge and the ledger themselves, on disks without daemons: what replicad might do wrong is done here by hand."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.torture import judge, plan
+from tests.torture import judge, plan, registers
 from tests.torture.acts import User
 from tests.torture.contents import FILE, SYMLINK
 from tests.torture.ledger import SEEN_S, Ledger
@@ -206,6 +208,24 @@ def test_i1_trees_that_differ_are_told_with_the_history_of_what_differs(tmp_path
     (other.folder / "a").chmod(0o644)
     (one.folder / "a").chmod(0o644)
     assert judge.trees_differ(roots, ledger) == []
+
+
+def test_i5_a_cn_that_stands_for_two_changes_is_told(tmp_path: Path) -> None:
+    homes = [tmp_path / "m1", tmp_path / "m2"]
+    for home, name in zip(homes, (b"a", b"b"), strict=True):
+        (home / "catalog").mkdir(parents=True)
+        with closing(sqlite3.connect(home / "catalog" / "x.db")) as db:
+            db.execute("CREATE TABLE replica (no, id)")
+            db.execute(
+                "CREATE TABLE object (uid, place_replica, place_counter, place_raw,"
+                " content_replica, content_counter, content_raw)"
+            )
+            db.execute("INSERT INTO replica VALUES (1, x'07')")
+            db.execute("INSERT INTO object VALUES (x'01', 1, 5, ?, 1, 5, x'02')", (name,))
+            db.commit()
+    assert registers.used_twice(homes[:1]) == []
+    (line,) = registers.used_twice(homes)
+    assert line.startswith("I5: 07:5 (x.db place) stands for two changes")
 
 
 def test_a_seed_is_one_plan_and_a_short_one_has_every_kind_of_mishap() -> None:
