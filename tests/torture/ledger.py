@@ -6,7 +6,8 @@ Contents are unique, so a content is a fact: *written* once, on one member, at o
   it held that content, on any member. That alone excuses: a version that lost to another must be preserved by whoever
   had it on its disk, if only for an instant, since what comes out of the tree is looked at.
 - **I7.** It is in no tree if the user who took it off *had been shown to replicad* before: the file had lain there,
-  unchanged, for `SEEN_S` with the daemon up (`takes_off`, `seen`). Excused are
+  unchanged, for `SEEN_S` with the daemon up (`takes_off`, `seen`), or it was written on another member: then replicad
+  had put it there, and noted so before it did. Excused are
   - contents of files of which a user changed mode or mtime, anywhere: a version of its own with the same bytes;
   - files that were renamed and whose old name another file took before replicad had surely looked: no disk tells that
     from an editor that keeps a backup, and a backup is a copy, of which whoever deletes the original has seen nothing.
@@ -60,6 +61,8 @@ class Ledger:
     began_s: float = field(default_factory=time.monotonic)
     written: dict[str, str] = field(default_factory=dict)
     """By key: where, for people."""
+    authors: dict[str, str] = field(default_factory=dict)
+    """By key: on which member; "" for what all had before they met."""
     passing: set[str] = field(default_factory=set)
     taken_off: dict[str, str] = field(default_factory=dict)
     condemned: dict[str, str] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class Ledger:
     def wrote(self, member: str, path: bytes, kind: str, data: bytes) -> None:
         key = key_of(kind, data)
         assert key not in self.written, "contents are unique"
+        self.authors[key] = member
         self.written[key] = f"written on {member} at {path!r}, {len(data)} bytes"
         if kind == FILE and len(data) > WHOLE_WRITE_BYTES:
             self._beginnings.append(data)
@@ -100,6 +104,7 @@ class Ledger:
     def takes_off(self, member: str, path: bytes, kind: str, data: bytes, *, seen: bool) -> None:
         key = key_of(kind, data)
         self.taken_off[key] = member
+        seen = seen or self.authors.get(key, member) not in (member, "")
         if seen:
             self.condemned.setdefault(key, f"{member} at {path!r}, {self.now_s():.1f} s")
         self.note(member, "took off (seen)" if seen else "took off", path, keys=(key,))
@@ -127,6 +132,10 @@ class Ledger:
         left = self._left.pop((member, path), [])
         looked_s = self.now_s() - SEEN_S if up_for_s > SEEN_S else 0.0
         self.copied |= {one.key for one in left if one.at_s > looked_s}
+
+    def all_have(self) -> None:
+        """Copies of one disk, made by hand: all that was written so far is on every member."""
+        self.authors = dict.fromkeys(self.authors, "")
 
     # -- what is found
 

@@ -100,6 +100,7 @@ class Story:
         first, *others = self.members
         for member in others:
             shutil.copytree(first.root, member.root, symlinks=True, dirs_exist_ok=True)
+        self.ledger.all_have()
         for hand in self._hands:
             hand.user.founding = True
         for event in [event for event in self.plan if event.what == plan.ACT][:ACTS_BEFORE]:

@@ -154,6 +154,21 @@ def test_i7_what_was_deleted_after_it_was_seen_may_not_be_live_again(
     assert "is at m1 b, taken off on m1 at b'a'" in finding
 
 
+def test_i7_what_was_written_elsewhere_was_put_there_by_replicad_which_therefore_knows_it(
+    tmp_path: Path, place: Place, ledger: Ledger
+) -> None:
+    user = User(place, ledger)
+    for name in (b"a", b"b"):
+        User(Place(tmp_path, f"author of {name.decode()}"), ledger).create(name, name)
+        (place.folder / name.decode()).write_bytes(name)
+        if name == b"a":
+            ledger.all_have()
+        user.delete(name)
+        (place.folder / name.decode()).write_bytes(name)
+    (finding,) = judge.came_back(found(place, ledger), ledger)
+    assert "is at m1 b, taken off on m1 at b'b'" in finding
+
+
 @pytest.mark.parametrize("up_s", [0.0, SEEN_S / 2, SEEN_S + 1])
 def test_i7_nothing_is_concluded_where_it_may_not_have_been_seen(
     place: Place, user: User, ledger: Ledger, up_s: float
