@@ -23,7 +23,7 @@ from replicad.engine.scan_state import ANYTHING, Hint, Open, Reread, ScanState, 
 from replicad.files.changes import Listing, Watch, walk_and_watch
 from replicad.files.fs import FileSystem, Stat
 from replicad.files.hashing import Hashed
-from replicad.files.paths import join
+from replicad.files.paths import join, split
 
 NS_PER_MS = 1_000_000
 LOOKS_A_STEP = 512
@@ -364,6 +364,10 @@ class Step:
             self.state.walks.end(walk)
             if walk.full and not walk.path:
                 self.state.ending = True
+            elif walk.path and not self._watch.is_watched(walk.path):
+                # RACE: it was renamed, or one above it, on the way. The watch is about to tell where it is now; not of
+                # what is in it, and those above it count as walked.
+                self.state.lose(*split(walk.path), Hint(0, walk.since, by_scan=walk.full))
             return 1
         self._take_listing(walk, listing)
         return 1 + len(listing.entries) // LISTED_PER_LOOK

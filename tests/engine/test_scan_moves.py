@@ -10,6 +10,7 @@ import pytest
 from replicad.core.draft import Draft
 from replicad.engine.scan_read import TROUBLED_RETRY_MS
 from replicad.engine.scan_resolve import UNCERTAIN
+from replicad.engine.scan_state import Walk
 from replicad.engine.scan_step import Step
 from replicad.files.changes import Change, Dirty
 from tests.engine import scan_world
@@ -758,4 +759,38 @@ def test_what_may_have_been_moved_from_where_nothing_can_be_seen_is_listed_with_
     world.pass_time(TROUBLED_RETRY_MS)
     assert not world.scanner.blocked()
     assert world.uid(b"q") == uid
+    world.assert_shown()
+
+
+@pytest.mark.parametrize("listed", [0, 1], ids=["before it is listed", "before what is in it is"])
+def test_a_new_directory_is_watched_though_the_one_around_it_is_renamed_while_it_is_walked(
+    listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells of what is in it; the one around it, which is watched, was walked before."""
+    world = with_tree()
+    late: list[Change] = []
+    calls = 0
+    advance = Step._advance
+
+    def renamed(step: Step, walk: Walk) -> int:
+        nonlocal calls
+        if calls == listed:
+            world.deliver = late.append
+            world.fs.user_rename(b"d", b"z")
+        calls += 1
+        return advance(step, walk)
+
+    world.fs.user_mkdir(b"d/n")
+    world.mkdir(b"d/n/m")
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "_advance", renamed)
+        world.step()
+    assert late, "it was not renamed on the way"
+    world.deliver = world.take_in
+    for change in late:
+        world.take_in(change)
+    world.run()
+    world.write(b"z/n/m/f", b"told of by its watch alone")
+    world.run()
+    assert world.uid(b"z/n/m/f")
     world.assert_shown()
