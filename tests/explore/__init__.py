@@ -36,9 +36,9 @@ so it is computed once for each value (`Space._moved`) however many states that 
 **Checks.** At each step: I2 (of each CN that becomes known the register is held, or one that beats it), I5 (no CN for
 two changes), equal knowledge has equal digests. Where nothing is left to do, which heals whatever was lost
 (`promises`): I1 (both know the same, both disks are equal, are the tree kept up by differences, and that is
-`core.full_tree`), nothing is pending or left in staging, I9 (another look at everything writes nothing), I3 (each content ever written is live,
-preserved, or was overwritten or deleted by a user who had it before him), I7 (what was so taken off, after replicad
-had looked at it, is not back).
+`core.full_tree`), nothing is pending or left in staging, I9 (another look at everything writes nothing), I3 (each
+content ever written is live, preserved, or was overwritten or deleted by a user who had it before him), I7 (what was
+so taken off, after replicad had looked at it, is not back).
 
 The whole is large. `--turns N` leaves out what needs more than N choices out of turn: there is one order in which
 scans, deliveries and installs are done until none is left, and only so often something else comes first. Every
