@@ -11,10 +11,11 @@ SEEDS ?= 1000
 MINUTES ?= 60
 SECONDS ?= 180
 SEED ?=
+EXPLORE ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint sim soak plants torture bench lab
+.PHONY: help venv demo test lint sim soak explore plants torture bench lab
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -42,8 +43,11 @@ lint: venv ## format, lint, types, and the arrows between the rooms
 sim: venv ## simulate SEEDS=1000 histories under virtual time
 	$(RUN) -m tests.sim --seeds $(SEEDS) $(ARGS)
 
-soak: venv ## simulate fresh histories for MINUTES=60
-	$(RUN) -m tests.sim --minutes $(MINUTES) $(ARGS)
+explore: venv ## all that two members can do with three operations, within EXPLORE="--turns 2 --states MAX"
+	$(RUN) -m tests.explore $(EXPLORE)
+
+soak: venv explore ## the exploration, then simulated histories for MINUTES=60 or SEEDS=100000
+	$(RUN) -m tests.sim $(if $(filter file,$(origin SEEDS)),--minutes $(MINUTES),--seeds $(SEEDS)) $(ARGS)
 
 plants: venv ## break the code, one patch at a time; its test must fail (ARGS="name ...")
 	$(RUN) -m tests.plants.run $(ARGS)

@@ -22,6 +22,7 @@ REPLICAS = (1, 2)
 NAMES = (b"a", b"b")
 PATHS = (b"a", b"b", b"a/b", b"b/a")
 """Where users act: the two names, and one of them in the other."""
+FAULTS = ("lose", "silence", "crash")
 Label = tuple[object, ...]
 """A step, in words."""
 
@@ -76,9 +77,16 @@ class Space:
     (`_moves`)."""
 
     def __init__(
-        self, operations: int = 3, faults: int = 1, turns: int | None = None, *, mirrored: bool = True
+        self,
+        operations: int = 3,
+        faults: int = 1,
+        turns: int | None = None,
+        *,
+        kinds: tuple[str, ...] = FAULTS,
+        mirrored: bool = True,
     ) -> None:
         self.operations = operations
+        self.kinds = kinds
         self.faults = faults
         self.turns = turns
         self.mirrored = mirrored
@@ -170,12 +178,14 @@ class Space:
 
     def _faults(self, state: State) -> Iterator[tuple[Label, State]]:
         state = msgspec.structs.replace(state, faults=state.faults - 1)
-        if state.up:
+        if state.up and "lose" in self.kinds:
             yield ("lose",), self._down(state)
         for number in (0, 1):
             member = state.members[number]
-            if member.parts:
+            if member.parts and "silence" in self.kinds:
                 yield ("silence", number), self._change(state, number, ("expire",), Living.expire)
+            if "crash" not in self.kinds:
+                continue
             yield ("crash", number), self._crash(state, number, "nothing", 0)
             for what in ("scan",) if member.hints or member.unwatched else ():
                 yield from self._crashes(state, number, what)
