@@ -75,6 +75,24 @@ class Hand:
                 with suppress(OSError):
                     act()
 
+    def duel(self, path: bytes, seed: int) -> bool:
+        """One quick act on a path on which somebody else acts elsewhere: whether the system let it."""
+        self._rng.seed(seed)
+        acts: tuple[Callable[[], None], ...] = (
+            lambda: self.user.edit(path, self._data()),
+            lambda: self.user.save(path, self._data()),
+            lambda: self.user.append(path, self._contents.piece(self._name)),
+            lambda: self._make_anew(path),
+        )
+        try:
+            self._rng.choice(acts)()
+        except OSError:
+            return False
+        return True
+
+    def files(self) -> list[bytes]:
+        return self._paths(FILE)
+
     def end(self) -> None:
         """Who writes slowly closes his file."""
         for writer in list(self.user.writers):
@@ -180,7 +198,9 @@ class Hand:
         self.user.remove_tree(self._pick(DIRECTORY))
 
     def _recreate(self) -> None:
-        path = self._pick(FILE)
+        self._make_anew(self._pick(FILE))
+
+    def _make_anew(self, path: bytes) -> None:
         self.user.delete(path)
         self.user.create(path, self._data())
 

@@ -26,6 +26,10 @@ MISHAPS_MIN = 8
 MBITS = (1, 5, 50)
 LOSSES_PERCENT = (1, 5, 20)
 
+DUEL_EVERY_S = 5.0
+"""Two users, on two members, act on one path as fast as they can: what replicad installs meets what they do."""
+
+DUEL = "duel"
 ACT, KILL, STOP, START, CUT, MEND, LOSE, SLOW = "act", "kill", "stop", "start", "cut", "mend", "lose", "slow"
 KINDS = ("partition", "kill", "one way", "stop", "kill", "lossy", "slow", "alone")
 """The first mishaps are these, in an order of the seed's, so that a short run has some of each."""
@@ -42,7 +46,7 @@ class Event(NamedTuple):
 
 def plan(seed: int, seconds: float, members: int) -> list[Event]:
     """In the order of time."""
-    events = [*_acts(seed, seconds, members), *_mishaps(seed, seconds, members)]
+    events = [*_acts(seed, seconds, members), *_mishaps(seed, seconds, members), *_duels(seed, seconds, members)]
     return sorted(events, key=lambda event: event.at_s)
 
 
@@ -64,6 +68,14 @@ def _acts(seed: int, seconds: float, members: int) -> Iterator[Event]:
             yield Event(at_s, ACT, (rng.choice(busy),), rng.randrange(1 << 62))
             at_s += rng.choice(GAPS_S)
         at_s += rng.choice(PAUSES_S)
+
+
+def _duels(seed: int, seconds: float, members: int) -> Iterator[Event]:
+    rng = random.Random(f"duels {seed}")
+    at_s = rng.uniform(0, DUEL_EVERY_S)
+    while at_s < seconds:
+        yield Event(at_s, DUEL, tuple(rng.sample(range(1, members + 1), 2)), rng.randrange(1 << 62))
+        at_s += rng.uniform(0, 2 * DUEL_EVERY_S)
 
 
 def _mishaps(seed: int, seconds: float, members: int) -> Iterator[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import random
 import re
 import shutil
 import time
@@ -26,6 +27,8 @@ WAIT_S = 240
 QUIET_S = 40.0
 """What came out of a tree is kept until it is quiet (5 s), and is looked at again at the latest after so long."""
 AGAIN_S = 0.2
+DUEL_ACTS = (10, 40, 100)
+DUEL_GAPS_S = (0.0, 0.001, 0.003, 0.01, 0.03)
 ACTS_BEFORE = 40
 """On all of them together."""
 OUR_BUGS = re.compile(r"Traceback|AssertionError|never retrieved|InternalError")
@@ -52,6 +55,7 @@ class Story:
         self._later: list[tuple[float, int, Event]] = []
         self._doing: dict[str, Callable[[Event], None]] = {
             plan.ACT: self._act,
+            plan.DUEL: self._duel,
             plan.KILL: self._kill,
             plan.STOP: self._stop,
             plan.START: self._start,
@@ -125,6 +129,20 @@ class Story:
     def _act(self, event: Event) -> None:
         name = self._hands[event.hosts[0] - 1].act(event.value)
         self.counts[name or "(refused by the system)"] += 1
+
+    def _duel(self, event: Event) -> None:
+        """Quick acts of two users on a path that both have."""
+        rng = random.Random(event.value)
+        hands = [self._hands[host - 1] for host in event.hosts]
+        both = sorted(set(hands[0].files()) & set(hands[1].files()))
+        if not both:
+            return
+        self.counts["duel"] += 1
+        path = rng.choice(both)
+        for _ in range(rng.choice(DUEL_ACTS)):
+            done = rng.choice(hands).duel(path, rng.randrange(1 << 62))
+            self.counts["act in a duel" if done else "(refused in a duel)"] += 1
+            time.sleep(rng.choice(DUEL_GAPS_S))
 
     def _kill(self, event: Event) -> None:
         member = self._member(event)

@@ -248,6 +248,6 @@ def test_a_seed_is_one_plan_and_a_short_one_has_every_kind_of_mishap() -> None:
         events = plan.plan(seed, 12, 3)
         assert events == plan.plan(seed, 12, 3)
         assert events == sorted(events, key=lambda event: event.at_s)
-        assert {event.what for event in events} == EVENTS
+        assert {event.what for event in events} >= EVENTS
         assert sum(event.what == plan.ACT for event in events) > 40
     assert plan.plan(1, 12, 3) != plan.plan(2, 12, 3)
