@@ -11,7 +11,7 @@ SEEDS ?= 1000
 MINUTES ?= 60
 SECONDS ?= 180
 SEED ?=
-EXPLORE ?=
+EXPLORE ?= --states 1000000
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ lint: venv ## format, lint, types, and the arrows between the rooms
 sim: venv ## simulate SEEDS=1000 histories under virtual time
 	$(RUN) -m tests.sim --seeds $(SEEDS) $(ARGS)
 
-explore: venv ## all that two members can do with three operations, within EXPLORE="--turns 2 --states MAX"
+explore: venv ## what two members can do with three operations, each state once (EXPLORE="--turns 1" for less)
 	$(RUN) -m tests.explore $(EXPLORE)
 
 soak: venv explore ## the exploration, then simulated histories for MINUTES=60 or SEEDS=100000

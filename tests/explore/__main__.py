@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=3, help="operations of users (3)")
     parser.add_argument("--faults", type=int, default=1, help="links lost, crashes, silences (1)")
     parser.add_argument("--turns", type=int, help="so often something comes out of turn (default: whenever)")
+    parser.add_argument("--equal", action="store_true", help="files of equal content are made, too")
     parser.add_argument("--states", type=int, metavar="MAX", help="of each beginning at most so many states")
     parser.add_argument("--from", dest="beginning", choices=BEGINNINGS, help="from this beginning alone")
     parser.add_argument("--seed", type=int, default=0, help="the order of the search")
@@ -34,7 +35,7 @@ def main() -> int:
         for name, files in BEGINNINGS.items():
             if options.beginning in (None, name):
                 began = time.process_time()
-                space = Space(options.depth, options.faults, options.turns)
+                space = Space(options.depth, options.faults, options.turns, equal=options.equal)
                 start = space.start(*files)
                 found = search(space, start, options.states, options.seed)
                 print(f"{tell(name, found)}, {time.process_time() - began:.1f} s of CPU", flush=True)

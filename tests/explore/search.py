@@ -26,14 +26,15 @@ def search(space: Space, start: State, states_max: int | None = None, seed: int 
     """Depth first, so that leaves are reached soon; the steps of a state in an order that `seed` gives."""
     rng = random.Random(seed)
     found = Found()
-    came: dict[bytes, tuple[bytes, Label] | None] = {start.key(): None}
-    waiting: list[tuple[bytes, State]] = [(start.key(), start)]
+    came: dict[bytes, tuple[bytes, Label] | None] = {space.key(start): None}
+    waiting: list[tuple[bytes, State]] = [(space.key(start), start)]
     while waiting:
         key, state = waiting.pop()
         if states_max is not None and found.states >= states_max:
             found.whole = False
             break
         found.states += 1
+        space.forget_some()
         label: Label = ("rest",)
         try:
             if state.operations == space.operations and space.next_quiet(state) is None:
@@ -41,7 +42,7 @@ def search(space: Space, start: State, states_max: int | None = None, seed: int 
                 check_settled(space, state)
             after: list[tuple[bytes, State]] = []
             for label, reached in space.steps(state):
-                reached_key = reached.key()
+                reached_key = space.key(reached)
                 if reached_key not in came:
                     came[reached_key] = key, label
                     after.append((reached_key, reached))

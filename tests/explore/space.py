@@ -15,13 +15,16 @@ from replicad.files.fs import DIRECTORY, FILE
 from tests.explore import disk as disks
 from tests.explore.canonical import Line, put_made, put_member, put_page
 from tests.explore.disk import Entry
-from tests.explore.member import NS_PER_MS, OPERATION_MS, START_MS, Killed, Living, Made, Member, Step, newborn
+from tests.explore.member import NS_PER_MS, OPERATION_MS, PEER_OF, START_MS, Killed, Living, Made, Member, Step, newborn
 from tests.explore.promises import Broken, check_knowledge, check_settled
 
 REPLICAS = (1, 2)
 NAMES = (b"a", b"b")
 PATHS = (b"a", b"b", b"a/b", b"b/a")
 """Where users act: the two names, and one of them in the other."""
+EQUAL = b"equal"
+MOVES_MAX = 150_000
+"""Some gigabyte."""
 FAULTS = ("lose", "silence", "crash")
 Label = tuple[object, ...]
 """A step, in words."""
@@ -53,21 +56,6 @@ class State(msgspec.Struct, frozen=True):
     made: tuple[Made, ...] = ()
     ghost: Ghost = Ghost()
 
-    def key(self) -> bytes:
-        line = Line()
-        for number, member in enumerate(self.members):
-            put_member(line, member, REPLICAS[1 - number])
-            line.put(len(self.inbox[number]))
-            for page in self.inbox[number]:
-                put_page(line, page)
-        put_made(line, self.made)
-        ghost = self.ghost
-        line.put(self.up, self.operations, self.faults, self.turns, len(self.made))
-        for contents in (ghost.written, ghost.destroyed, ghost.condemned, ghost.affirmed):
-            line.put(len(contents), *sorted(contents))
-        line.put(*(one for left in sorted(ghost.left) for one in left))
-        return line.digest()
-
 
 class Space:
     """What is to be explored. `operations`: of users, in all. `faults`: a link lost, a crash, a silence of half a
@@ -83,16 +71,36 @@ class Space:
         turns: int | None = None,
         *,
         kinds: tuple[str, ...] = FAULTS,
+        equal: bool = False,
         mirrored: bool = True,
     ) -> None:
         self.operations = operations
+        self.equal = equal
+        """Files are made with one content, too, which members may make apart (rule 2)."""
         self.kinds = kinds
         self.faults = faults
         self.turns = turns
         self.mirrored = mirrored
         """The first operation may be the second member's."""
-        self._moves: dict[tuple[object, ...], Step] = {}
+        self._moves: dict[tuple[object, ...], tuple[Member, Step]] = {}
         self._members: dict[Member, Member] = {}
+        self._lines: dict[int, tuple[Member, list[object]]] = {}
+        """What a member is in a key, by its id (as in `_moves`), which it keeps by being held here."""
+
+    def key(self, state: State) -> bytes:
+        """Equal for states that are one (`canonical`)."""
+        line = Line()
+        for number, member in enumerate(state.members):
+            line.put(*self._line(member), len(state.inbox[number]))
+            for page in state.inbox[number]:
+                put_page(line, page)
+        put_made(line, state.made)
+        ghost = state.ghost
+        line.put(state.up, state.operations, state.faults, state.turns, len(state.made))
+        for contents in (ghost.written, ghost.destroyed, ghost.condemned, ghost.affirmed):
+            line.put(len(contents), *sorted(contents))
+        line.put(*(one for left in sorted(ghost.left) for one in left))
+        return line.digest()
 
     # -- where it begins
 
@@ -201,15 +209,30 @@ class Space:
     # -- what each does
 
     def _moved(self, member: Member, args: tuple[object, ...], operations: int, work: Callable[[], Step]) -> Step:
-        key = (id(self._one(member)), operations, *args)
+        key = (id(member), operations, *args)
         found = self._moves.get(key)
         if found is None:
             made = work()
-            found = self._moves[key] = msgspec.structs.replace(made, member=self._one(made.member))
-        return found
+            found = self._moves[key] = member, msgspec.structs.replace(made, member=self._one(made.member))
+        return found[1]
 
     def _one(self, member: Member) -> Member:
         return self._members.setdefault(member, member)
+
+    def _line(self, member: Member) -> list[object]:
+        found = self._lines.get(id(member))
+        if found is None:
+            line = Line()
+            put_member(line, member, PEER_OF[member.stored.replica])
+            found = self._lines[id(member)] = member, line.items
+        return found[1]
+
+    def forget_some(self) -> None:
+        """Bound what is remembered to save work. To be called between two states."""
+        if len(self._moves) > MOVES_MAX:
+            self._moves.clear()
+            self._members.clear()
+            self._lines.clear()
 
     def _change(self, state: State, number: int, args: tuple[object, ...], work: Callable[[Living], None]) -> State:
         member = state.members[number]
@@ -319,6 +342,8 @@ class Space:
             entry = there.get(path)
             if entry is None:
                 yield self._operation(state, number, there, "create", path, data=fresh)
+                if self.equal:
+                    yield self._operation(state, number, there, "copy", path, data=EQUAL)
                 yield self._operation(state, number, there, "mkdir", path)
             else:
                 if entry.kind == FILE:
@@ -347,7 +372,7 @@ class Space:
             living.disk_ns = (START_MS + operations * OPERATION_MS) * NS_PER_MS
             fs = living.fs
             match what:
-                case "create" | "edit":
+                case "create" | "copy" | "edit":
                     fs.user_write(path, data)
                 case "mkdir":
                     fs.user_mkdir(path)
@@ -398,13 +423,13 @@ def _ghost_after(
         lost.update(entry.data for one, entry in there.items() if _within(one, path) and entry.kind == FILE)
     elif what == "move" and target in there and there[target].kind == FILE:
         lost.add(there[target].data)
-    if what in ("create", "move"):
+    if what in ("create", "copy", "move"):
         affirmed |= {content for one, name, content in left if (one, name) == (number, at)}
     if what == "move":
         moved = {one: entry for one, entry in there.items() if _within(one, path) and entry.kind == FILE}
         left |= {(number, one, entry.data) for one, entry in moved.items()}
     looked = _looked_at(member)
-    return Ghost(written, ghost.destroyed | lost, ghost.condemned | (lost & looked), affirmed, left)
+    return Ghost(written, ghost.destroyed | lost, ghost.condemned | (lost & looked) - {EQUAL}, affirmed, left)
 
 
 def _within(path: bytes, above: bytes) -> bool:
