@@ -1,4 +1,4 @@
-"""I5: a CN names one change. The members' catalogs are read as SQLite files, when the daemons have ended."""
+"""I5: a CN names one change; I9: nobody makes changes when no user does. Catalogs are read as SQLite files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,22 @@ def used_twice(homes: Iterable[Path]) -> list[str]:
     return findings[:FINDINGS_MAX]
 
 
+def newest(homes: Iterable[Path]) -> dict[str, int]:
+    """The newest change of each replica of the folder that any member holds: what grows with an echo. The hierarchy is
+    left out: members write down there what they find of each other."""
+    counters: dict[str, int] = {}
+    for home in homes:
+        for path in sorted((home / "catalog").glob("*.db")):
+            if path.stem != "hierarchy":
+                for replica, counter, _, _ in _registers(path):
+                    counters[replica.hex()] = max(counter, counters.get(replica.hex(), 0))
+    return counters
+
+
 def _registers(path: Path) -> list[tuple[bytes, int, str, bytes]]:
     """Replica id, counter, which register, and its object with what it says."""
     found = []
-    with closing(sqlite3.connect(path)) as db:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         for register in REGISTERS:
             rows = db.execute(
                 f"SELECT r.id, o.{register}_counter, o.uid, o.{register}_raw FROM object o"

@@ -26,6 +26,8 @@ WAIT_S = 240
 """After a minute at most everybody is linked again; the rest is for what is to be fetched."""
 QUIET_S = 40.0
 """What came out of a tree is kept until it is quiet (5 s), and is looked at again at the latest after so long."""
+ECHO_S = 2.0
+"""So long it is watched whether anybody takes what was installed for a change of a user's: looks come within it."""
 AGAIN_S = 0.2
 DUEL_ACTS = (10, 40, 100)
 DUEL_GAPS_S = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -199,6 +201,8 @@ class Story:
         healed_s = time.monotonic()
         done = self._wait(asked)
         self.counts["seconds that wait took"] = round(time.monotonic() - healed_s)
+        changes = registers.newest(member.home for member in self.members)
+        echoed_s = time.monotonic() + ECHO_S
         different = judge.trees_differ(roots, self.ledger)
         if done and different:
             self._look_again(asked, roots)
@@ -210,6 +214,10 @@ class Story:
             found = judge.read_disks(roots, self.ledger)
         for promise in (judge.lost, judge.came_back, judge.never_written):
             self.findings += promise(found, self.ledger)
+        time.sleep(max(0.0, echoed_s - time.monotonic()))
+        after = registers.newest(member.home for member in self.members)
+        if done and after != changes:
+            self.findings.append(f"I9: nobody did anything, and there are new changes: {changes} became {after}")
         self._count(found)
 
     def _look_again(self, asked: Member, roots: dict[str, Path]) -> None:

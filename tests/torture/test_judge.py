@@ -241,6 +241,7 @@ def test_i5_a_cn_that_stands_for_two_changes_is_told(tmp_path: Path) -> None:
     assert registers.used_twice(homes[:1]) == []
     (line,) = registers.used_twice(homes)
     assert line.startswith("I5: 07:5 (x.db place) stands for two changes")
+    assert registers.newest(homes) == {"07": 5}
 
 
 def test_a_seed_is_one_plan_and_a_short_one_has_every_kind_of_mishap() -> None:
