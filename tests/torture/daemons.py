@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from enum import Enum
 from pathlib import Path
@@ -20,6 +22,9 @@ FOLDER = "docs"
 PORT = 7722
 SLOWER = 4
 """So many times longer than in other tests a daemon may take: five of them share the machine with their users."""
+
+
+COMMAND_S = 120.0
 
 
 class State(Enum):
@@ -40,6 +45,7 @@ class Member(Server):
         self.state = State.DOWN
         self.troubles: list[str] = []
         self._since_s = 0.0
+        self._commands: list[subprocess.Popen[bytes]] = []
         self.root = os.fsencode(self.folder(FOLDER))
         self.outside = os.fsencode(self.base / "outside")
         os.mkdir(self.outside)
@@ -67,6 +73,17 @@ class Member(Server):
     def begin_to_stop(self) -> None:
         self.send_signal(signal.SIGTERM)
         self._become(State.STOPPING)
+
+    def begin_command(self, *arguments: str) -> None:
+        """Of the CLI. Whether it can do it is not asked: its daemon may be killed meanwhile."""
+        command = [*self.prefix, sys.executable, "-m", "replicad", *arguments, "--home", str(self.home)]
+        with self.log.open("ab") as log:
+            self._commands.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def end_commands(self) -> None:
+        for command in self._commands:
+            command.wait(COMMAND_S)
+        self._commands.clear()
 
     def kill(self) -> None:
         pid = self.pid

@@ -29,7 +29,11 @@ LOSSES_PERCENT = (1, 5, 20)
 DUEL_EVERY_S = 5.0
 """Two users, on two members, act on one path as fast as they can: what replicad installs meets what they do."""
 
-DUEL = "duel"
+POLICIES = 0.4
+"""In so many runs an operator changes what becomes of the losers of a name, now and then."""
+POLICY_EVERY_S = 15.0
+
+DUEL, POLICY = "duel", "policy"
 ACT, KILL, STOP, START, CUT, MEND, LOSE, SLOW = "act", "kill", "stop", "start", "cut", "mend", "lose", "slow"
 KINDS = ("partition", "kill", "one way", "stop", "kill", "lossy", "slow", "alone")
 """The first mishaps are these, in an order of the seed's, so that a short run has some of each."""
@@ -46,7 +50,8 @@ class Event(NamedTuple):
 
 def plan(seed: int, seconds: float, members: int) -> list[Event]:
     """In the order of time."""
-    events = [*_acts(seed, seconds, members), *_mishaps(seed, seconds, members), *_duels(seed, seconds, members)]
+    parts = (_acts, _mishaps, _duels, _policies)
+    events = [event for part in parts for event in part(seed, seconds, members)]
     return sorted(events, key=lambda event: event.at_s)
 
 
@@ -76,6 +81,18 @@ def _duels(seed: int, seconds: float, members: int) -> Iterator[Event]:
     while at_s < seconds:
         yield Event(at_s, DUEL, tuple(rng.sample(range(1, members + 1), 2)), rng.randrange(1 << 62))
         at_s += rng.uniform(0, 2 * DUEL_EVERY_S)
+
+
+def _policies(seed: int, seconds: float, members: int) -> Iterator[Event]:
+    """`value`: whether losers are to stand beside winners."""
+    rng = random.Random(f"policies {seed}")
+    if rng.random() >= POLICIES:
+        return
+    at_s, siblings = rng.uniform(0, POLICY_EVERY_S / 2), 1
+    while at_s < seconds:
+        yield Event(at_s, POLICY, (rng.randint(1, members),), siblings)
+        at_s += rng.uniform(0, 2 * POLICY_EVERY_S)
+        siblings = 1 - siblings
 
 
 def _mishaps(seed: int, seconds: float, members: int) -> Iterator[Event]:

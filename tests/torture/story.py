@@ -58,6 +58,7 @@ class Story:
         self._doing: dict[str, Callable[[Event], None]] = {
             plan.ACT: self._act,
             plan.DUEL: self._duel,
+            plan.POLICY: self._change_policy,
             plan.KILL: self._kill,
             plan.STOP: self._stop,
             plan.START: self._start,
@@ -76,6 +77,7 @@ class Story:
                 self.seconds[phase.__name__.strip("_")] = round(time.monotonic() - began_s, 1)
         finally:
             for member in self.members:
+                member.end_commands()
                 if member.running:
                     member.kill()
             self.hosts.down()
@@ -146,6 +148,13 @@ class Story:
             self.counts["act in a duel" if done else "(refused in a duel)"] += 1
             time.sleep(rng.choice(DUEL_GAPS_S))
 
+    def _change_policy(self, event: Event) -> None:
+        member = self._member(event)
+        if member.state is State.UP:
+            policy = "sibling" if event.value else "preserve"
+            self._happened(f"folder set conflicts={policy}", member.name)
+            member.begin_command("folder", "set", FOLDER, f"conflicts={policy}")
+
     def _kill(self, event: Event) -> None:
         member = self._member(event)
         if member.state is not State.DOWN:
@@ -174,6 +183,8 @@ class Story:
         for hand in self._hands:
             hand.end()
         self.hosts.heal()
+        for member in self.members:
+            member.end_commands()
         until_up(self.members)
         for member in self.members:
             if member.state is State.DOWN:
