@@ -44,6 +44,10 @@ def test_two_operations_with_one_thing_out_of_turn_break_no_promise(beginning: s
     explore(beginning, 2, 0, 1, equal=True)
 
 
+def test_three_operations_one_after_the_other_break_no_promise() -> None:
+    explore("nothing", 3, 0, 0)
+
+
 def test_two_operations_in_every_interleaving_break_no_promise() -> None:
     explore("nothing", 2, 0, None)
 
