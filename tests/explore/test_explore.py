@@ -10,6 +10,9 @@ from tests.explore.__main__ import BEGINNINGS, tell
 from tests.explore.search import search, shrink
 from tests.explore.space import FAULTS, Space, one_step_at_a_time
 
+pytestmark = pytest.mark.timeout(600)
+"""Up to 15 s of CPU each, which may take long on a busy machine."""
+
 
 @pytest.fixture(autouse=True)
 def _small_batches() -> Iterator[None]:
