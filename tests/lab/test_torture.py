@@ -20,4 +20,4 @@ def test_i1_i3_i4_i7_i12_three_members_live_through_ten_seconds_of_torture(tmp_p
     show(story.counts)
     assert story.findings == []
     assert story.counts["contents written"] > 30
-    assert story.counts["start"] + story.counts["start with a clock hours off"] >= 2
+    assert any(name.startswith("kill -9") for name in story.counts)
