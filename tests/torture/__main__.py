@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
     seed = random.SystemRandom().randrange(10**9) if options.seed is None else options.seed
     base = options.base or Path(tempfile.mkdtemp(prefix="replicad-torture-"))
     print(f"seed {seed}, {options.seconds:g} s, {options.members} members in {base}", flush=True)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and daemons and namespaces go
     began_s = time.monotonic()
     story = Story(seed, options.seconds, options.members, base)
     story.run()
