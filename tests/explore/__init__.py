@@ -43,4 +43,10 @@ so taken off, after replicad had looked at it, is not back).
 The whole is large. `--turns N` leaves out what needs more than N choices out of turn: there is one order in which
 scans, deliveries and installs are done until none is left, and only so often something else comes first. Every
 sequence of operations is still in it. A few turns find most mistakes, and make a part that can be searched to its end.
+`--equal` adds files of one content, which members may make apart (rule 2).
+
+How many states that is: from nothing two operations without a fault 9,157 in every interleaving (408 leaves); with a
+fault at any instant and two things out of turn 163,040 (3,158 leaves); three operations without a fault and one thing
+out of turn 56,963 (6,216 leaves). From two files one operation with a fault are more than 100,000 in every
+interleaving. Three operations with a fault, in every interleaving, were never searched to their end.
 """
