@@ -364,7 +364,7 @@ class Step:
             self.state.walks.end(walk)
             if walk.full and not walk.path:
                 self.state.ending = True
-            elif walk.path and not self._watch.is_watched(walk.path):
+            elif walk.path and walk.path not in self.state.blocked and not self._watch.is_watched(walk.path):
                 # RACE: it was renamed, or one above it, on the way. The watch is about to tell where it is now; not of
                 # what is in it, and those above it count as walked.
                 self.state.lose(*split(walk.path), Hint(0, walk.since, by_scan=walk.full))

@@ -932,3 +932,21 @@ def test_a_file_that_was_being_written_and_went_is_waited_for_no_more(what: str)
     assert at_rest(world)
     assert world.scanner.oldest() is None
     assert world.tree() == world.disk()
+
+
+def test_a_new_directory_that_cannot_be_listed_stays_listed_as_blocked() -> None:
+    world = World()
+    world.run()
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        if method == "list_dir" and paths[0] == b"d":
+            raise OSError(errno.EACCES, "as the test wants it", *paths)
+
+    world.fs.before_read = refuse
+    world.mkdir(b"d")
+    world.run()
+    assert b"d" in dict(world.scanner.blocked())
+    world.fs.before_read = None
+    world.pass_time(61_000)
+    assert not world.scanner.blocked()
+    world.assert_shown()
