@@ -306,6 +306,18 @@ class ScanState:
         was_full, was_since = self.missed.get(at) or (False, since)
         self.missed.put(at, (was_full or full, min(was_since, since)))
 
+    def meet_again(self, path: bytes, *, full: bool) -> None:
+        """A walk has come to what was missed; one that a scan missed waits for a walk by a scan."""
+        missed = self.missed.get(path)
+        if missed is not None and (full or not missed[0]):
+            self.missed.take(path)
+
+    def give_up(self, path: bytes) -> None:
+        """What was missed there waits for no decision: it cannot be seen, which is said of it, and is walked when it
+        can."""
+        for missed in [missed for missed in self.missed if missed == path or missed.startswith(path + b"/")]:
+            self.missed.take(missed)
+
     def catch_up(self) -> None:
         """Something was decided: walk what was missed."""
         for path, (full, since) in self.missed.items():

@@ -197,11 +197,13 @@ class Step:
     def trouble(self, place: Place, path: bytes, reason: str, why: Why) -> None:
         """Nothing can be said of this entry, nor of what is beneath it."""
         self.state.block(path, reason)
+        self.state.give_up(path)
         self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
 
     def _covered(self, place: Place, path: bytes, why: Why) -> None:
         """Another filesystem is mounted here; nothing tells when it is not any more."""
         self.state.block(path, Sight.FOREIGN.blocked)
+        self.state.give_up(path)
         self.state.delay(place, self.now_ms + COVERED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
 
     # What was seen.
@@ -394,6 +396,7 @@ class Step:
             self.state.miss(listing.path, full=walk.full, since=walk.since)
             return
         self.state.blocked.pop(listing.path, None)
+        self.state.meet_again(listing.path, full=walk.full)
         inodes = {name: stat.inode for name, stat in listing.entries}
         for difference in compare(self.draft.nodes_in(at), listing.entries, self.mount, root=at == ROOT_NODE):
             if difference.sight is Sight.FOREIGN:

@@ -14,7 +14,8 @@ from replicad.core.local import LocalChange, Originator, Vanished
 from replicad.core.records import ZERO
 from replicad.engine import scan_resolve, scan_state, scan_step
 from replicad.engine.scan_read import BUSY_REPORTED_AT, FILE_BEING_WRITTEN, LARGE_BYTES
-from replicad.engine.scan_step import COVERED_RETRY_MS
+from replicad.engine.scan_state import Walk
+from replicad.engine.scan_step import COVERED_RETRY_MS, Step
 from replicad.errors import FileTrouble
 from replicad.files.changes import Change, Dirty, Moved, Unwatchable
 from replicad.files.hashing import BeingWritten, hash_file
@@ -949,4 +950,30 @@ def test_a_new_directory_that_cannot_be_listed_stays_listed_as_blocked() -> None
     world.fs.before_read = None
     world.pass_time(61_000)
     assert not world.scanner.blocked()
+    world.assert_shown()
+
+
+def test_a_wait_does_not_wait_for_a_directory_on_which_something_was_mounted_as_it_was_about_to_be_walked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was listed is not the directory that is known; no decision follows, after which it would be walked."""
+    world = World()
+    world.run()
+    advance = Step._advance
+
+    def mounted(step: Step, walk: Walk) -> int:
+        if walk.path == b"d" and not world.scanner.blocked() and world.fs.stat(b"d").mount == step.mount:  # type: ignore[union-attr]
+            world.fs.user_mount(b"d")
+        return advance(step, walk)
+
+    monkeypatch.setattr(Step, "_advance", mounted)
+    world.mkdir(b"d")
+    world.run()
+    assert world.scanner.blocked() == [(b"d", OTHER_MOUNT)]
+    assert world.scanner.oldest() is None, "a fence would wait for ever"
+    monkeypatch.undo()
+    world.fs.user_unmount(b"d")
+    world.pass_time(COVERED_RETRY_MS)
+    world.write(b"d/f", b"told of by its watch alone")
+    world.run()
     world.assert_shown()

@@ -794,3 +794,32 @@ def test_a_new_directory_is_watched_though_the_one_around_it_is_renamed_while_it
     world.run()
     assert world.uid(b"z/n/m/f")
     world.assert_shown()
+
+
+def test_a_wait_does_not_wait_for_a_directory_that_was_away_for_a_moment_as_it_was_walked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was listed counted as not listed; it is walked again at once, and that is all."""
+    world = with_tree()
+    listed = Step._is_listed
+    away: list[bytes] = []
+
+    def gone(step: Step, at: int, path: bytes, since: int) -> bool:
+        if path != b"n" or away:
+            return listed(step, at, path, since)
+        away.append(path)
+        world.deliver = lambda change: None
+        world.fs.user_rename(b"n", b"away")
+        found = listed(step, at, path, since)
+        world.fs.user_rename(b"away", b"n")
+        world.deliver = world.take_in
+        return found
+
+    monkeypatch.setattr(Step, "_is_listed", gone)
+    world.mkdir(b"n")
+    world.run()
+    assert away
+    assert world.scanner.oldest() is None, "a fence would wait for ever"
+    world.write(b"n/f", b"told of by its watch alone")
+    world.run()
+    world.assert_shown()
