@@ -449,7 +449,7 @@ class FolderReplica:
     def _commit_local(self, draft: Draft, changes: Sequence[CatalogChange], touched: set[Uid]) -> None:
         self._offer(draft)
         self.catalog.commit(draft, changes, now_ms=self._now_ms)
-        for uid in touched:
+        for uid in sorted(touched):  # a set's order is another one in each process
             self.workbench.retry(uid)
 
     def _own_state(self) -> OwnState:

@@ -265,7 +265,7 @@ class Workbench:
 
     def _go_on(self, uids: Collection[Uid]) -> None:
         """Something was done about these, or on their behalf."""
-        for uid in uids:
+        for uid in sorted(uids):  # a set's order is another one in each process
             self._wake(uid)
         for state in self._catalog.objects(uids):
             if state.pending and state.record.uid not in self._waiting:
