@@ -25,15 +25,17 @@ def test_i1_i2_i3_i7_i9_hold_in_a_random_history(seed: int) -> None:
     assert told.counts["events handled"] > ACTS_MIN
 
 
-def test_the_same_seed_is_the_same_history_whatever_the_hashes_of_python_are() -> None:
-    """Two processes: sets and dictionaries of bytes and strings are in another order in each."""
-    traces = [_traces(hash_seed) for hash_seed in ("1", "2")]
+@pytest.mark.parametrize("first", [0, 58])
+def test_the_same_seed_is_the_same_history_whatever_the_hashes_of_python_are(first: int) -> None:
+    """Two processes: sets and dictionaries of bytes and strings are in another order in each. In seed 58 it matters in
+    which order what a batch has woken is planned."""
+    traces = [_trace(first, hash_seed) for hash_seed in ("0", "4")]
     assert traces[0] == traces[1]
-    assert len(traces[0]) == 2
+    assert len(traces[0]) == 1
 
 
-def _traces(hash_seed: str) -> list[str]:
-    command = [sys.executable, "-m", "tests.sim", "--seeds", "2", "--jobs", "1", "--trace"]
+def _trace(seed: int, hash_seed: str) -> list[str]:
+    command = [sys.executable, "-m", "tests.sim", "--first", str(seed), "--seeds", "1", "--jobs", "1", "--trace"]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return [line for line in ran.stdout.splitlines() if line.startswith("seed ")]
