@@ -2,8 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +11,6 @@ from tests.system.harness import Servers
 from tests.system.test_what_is_not_replicated import blocked, make_special
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    made = Servers(tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
-        print(made.logs())
 
 
 def test_devices_are_listed_with_their_reason_and_stop_nothing(servers: Servers) -> None:

@@ -6,7 +6,6 @@ arrive is shown here. `tests/system/test_many.py` has every case with 1,000.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,6 @@ ENTRIES = 100_000
 FILES, DIRECTORIES = 50_000, 500
 TOUCHED = 20
 WAIT_S = 400
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    made = Servers(tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
-        print(made.logs())
 
 
 def make(path: Path) -> None:

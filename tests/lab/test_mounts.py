@@ -25,16 +25,6 @@ def run(*command: str) -> str:
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    made = Servers(tmp_path / "members")
-    try:
-        yield made
-    finally:
-        made.close()
-        print(made.logs())
-
-
-@pytest.fixture
 def mounts() -> Iterator[ExitStack]:
     """What is mounted is unmounted, and what is attached is detached, in the end."""
     with ExitStack() as stack:
