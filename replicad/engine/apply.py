@@ -1,7 +1,9 @@
 """The applier: carries out a batch of planned steps so that a crash at any instant loses nothing.
 
 In this order (I12; DESIGN section 3, rule 8, and section 7):
-1. what is to be put is whole in staging, its data durable (the fetcher syncs once a batch);
+1. what is to be put is whole in staging, its data and its entry there durable (the fetcher syncs once a batch; where
+   the batch itself has made symlinks or directories there, one `syncfs` more): an intent whose mover is found nowhere
+   says that it was put, and moved on by its user (engine.resume), and a power loss must not say so;
 2. the intents of the batch are committed;
 3. each act checks the disk, renames or exchanges, and inspects what came out (engine.acts);
 4. one `syncfs` makes the renames durable;
@@ -110,6 +112,7 @@ class Applier:
         """
         batch = _Batch(self._catalog)
         prepared = [act for step in steps if (act := self._prepare(step, batch, now_ms)) is not None]
+        prepared = self._sync_made(prepared, batch)
         rows = tuple(IntentRow(act.intent_id, encode_intent(act.intent)) for act in prepared)
         if rows:
             self._catalog.commit(None, [AddIntents(rows)], now_ms=now_ms)
@@ -139,6 +142,18 @@ class Applier:
             applied.unstaged.append(step.lead)
             return None
         return Act(number, intent)
+
+    def _sync_made(self, prepared: Sequence[Act], batch: _Batch) -> list[Act]:
+        """Those whose mover is durable in staging; what the fetcher brought is."""
+        made = {act.intent_id for act in prepared if litter(act.intent)}
+        try:
+            if made:
+                self._fs.sync_all()
+        except OSError as error:
+            refused = [act.intent for act in prepared if act.intent_id in made]
+            batch.applied.troubles += [(intent.step.uid, acts.trouble(intent.path, error)) for intent in refused]
+            return [act for act in prepared if act.intent_id not in made]
+        return list(prepared)
 
     # -- one act
 

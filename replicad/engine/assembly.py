@@ -42,6 +42,7 @@ class Assembly:
 
     def __init__(self, fs: FileSystem, path: bytes, chunks: Sequence[Chunk]) -> None:
         self._fs = fs
+        self._path = path
         self._chunks = chunks
         self._offsets = _offsets(chunks)
         self._size = sum(chunk.length for chunk in chunks)
@@ -151,7 +152,9 @@ class Assembly:
         self._found = self.reused = False
 
     def sync(self) -> None:
+        """Its data, then its entry in staging."""
         self._file.sync()
+        self._fs.sync_dirs([self._path.rpartition(b"/")[0]])
 
     def _copy(self, source: OpenFile, offset: int, index: int) -> None:
         chunk = self._chunks[index]

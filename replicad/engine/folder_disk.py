@@ -3,6 +3,10 @@
 It counts hints, so that a fence can tell when all that were taken by some moment have been looked at (engine.through),
 and asks the watch whether it has told everything before the scanner decides what is missing (engine.scan: only then is
 it certain that a vanished entry was not moved). Where nothing is watched, everything is looked at again and again.
+
+What a scan found is synced before it is committed, one `syncfs` a step (I2): what is told as held here, deletions
+included, must still be so after a power loss. Else the next start would take the disk, put back by some seconds, for
+its user's doing: an empty or an old file for an edit, a file that is there again for a new one.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootG
 from replicad.files.fs import FileSystem
 
 NS_PER_MS = 1_000_000
+SYNC_RETRY_MS = 10_000
+"""The system tells of a write that failed once; what it could not write then is for its next look, of everything."""
 
 
 class LocalSide:
@@ -49,6 +55,7 @@ class LocalSide:
         blocked: Callable[[], Sequence[BlockedObject]],
     ) -> None:
         self._catalog = catalog
+        self._fs = fs
         self._watch = watch
         self._commit = commit
         self._hindrance = hindrance
@@ -62,6 +69,8 @@ class LocalSide:
         """Of the question."""
         self._told = 0
         """The turn up to which the watch has told everything; 0: it has not been asked since the last decisions."""
+        self._unsynced_until_ms = 0
+        """The disk could not be synced: it is not looked at before."""
         self.overflowed = False
 
     # -- what the fence asks (engine.looking.Disk)
@@ -107,6 +116,7 @@ class LocalSide:
     def clock_set_back(self) -> None:
         self.scanner.clock_set_back()
         self._polling.clock_set_back()
+        self._unsynced_until_ms = 0
 
     # -- what it is told
 
@@ -165,6 +175,8 @@ class LocalSide:
     # -- work
 
     def next_due_ms(self, now_ms: int) -> int | None:
+        if now_ms < self._unsynced_until_ms:
+            return self._unsynced_until_ms
         if not self.scanner.idle or (self.scanner.unresolved and (self._told or not self._question.asked)):
             return now_ms
         due = [self.scanner.next_due_ms(), self._question.lost_ms, self._through.due_ms(now_ms)]
@@ -173,17 +185,20 @@ class LocalSide:
 
     def work(self, now_ms: int) -> list[Effect]:
         """One bounded look at the disk, committed. The caller tells the exchange and the fences of it."""
+        if now_ms < self._unsynced_until_ms:
+            return []
         self._poll(now_ms)
         due_ms = self.scanner.next_due_ms()
         effects = self._polling_reports()
         if not self.scanner.idle or (due_ms is not None and due_ms <= now_ms):
             draft = Draft(self._catalog)
-            effects += self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS))
+            effects += self._store(draft, self.scanner.step(draft, now_ms * NS_PER_MS), now_ms)
         if self.scanner.idle:
             told, self._told = self._told, 0  # a marker counts once, and for what was open when it was made
             if self.scanner.unresolved and (told or not self._asks(now_ms)):
                 draft = Draft(self._catalog)
-                effects += self._store(draft, self.scanner.resolve(draft, now_ms * NS_PER_MS, told or None))
+                looked = self.scanner.resolve(draft, now_ms * NS_PER_MS, told or None)
+                effects += self._store(draft, looked, now_ms)
         if not self.scanner.unresolved:
             self._question.drop()  # nothing waits for the answer: it must not be asked again when it is lost
         self._through.work(now_ms, watched=self._answers)
@@ -208,10 +223,19 @@ class LocalSide:
         reports, self._polling.reports = self._polling.reports, []
         return reports
 
-    def _store(self, draft: Draft, looked: Looked) -> list[Effect]:
+    def _store(self, draft: Draft, looked: Looked, now_ms: int) -> list[Effect]:
         self._through.changed()
         if not looked.root_ok:
             return []
+        try:
+            if draft.states or draft.nodes:
+                self._fs.sync_all()
+        except OSError as error:
+            self._unsynced_until_ms = now_ms + SYNC_RETRY_MS
+            self.scanner.start_over()
+            return [
+                Report(0, f"what has changed cannot be synced: {error.strerror or error}; see to the folder's disk")
+            ]
         changes: list[CatalogChange] = [
             PutManifest(Manifest(one.digest, encode_whole(one.manifest), one.stat.size))
             for one in looked.hashed

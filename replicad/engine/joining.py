@@ -77,6 +77,8 @@ class Claim:
             except (OSError, FileTrouble) as error:
                 self.left.append((path, str(error)))
         settle(draft, (), touched)
+        if draft.states or changes:
+            self._fs.sync_all()  # what is adopted counts as installed (I2)
         self._catalog.commit(draft, changes, now_ms=now_ms)
         return not self._waiting and not self._directories
 

@@ -206,9 +206,13 @@ class Scanner:
             if self._root_ok():
                 self._end_scan()
                 return looked
+        self.start_over()
+        return Looked(root_ok=False)
+
+    def start_over(self) -> None:
+        """What was found and is not entered is to be found once more, by a scan of the whole folder."""
         self._state.start_over()
         self._reader.start_over()
-        return Looked(root_ok=False)
 
     def _end_scan(self) -> None:
         """A scan has ended when everything it found is decided."""
