@@ -60,6 +60,8 @@ class Server:
         self.settings = dict(settings or {})
         self.prefix: list[str] = []
         """What stands before each command, as one that enters another host."""
+        self.module = "replicad"
+        """What the daemon is run from."""
         self.base.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._notices: socket.socket | None = None
@@ -84,7 +86,7 @@ class Server:
         with _short(path) as short:
             self._notices.bind(short)
             environment = {**_environment(), **self.settings, "NOTIFY_SOCKET": str(path)}
-        command = [*self.prefix, sys.executable, "-m", "replicad", "run", "--home", str(self.home), *arguments]
+        command = [*self.prefix, sys.executable, "-m", self.module, "run", "--home", str(self.home), *arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, env=environment)
 
@@ -124,6 +126,11 @@ class Server:
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def ended(self) -> bool:
+        """The daemon was started, and has ended by itself; `wait_for_end` takes note of it."""
+        return self._process is not None and self._process.poll() is not None
 
     @property
     def pid(self) -> int:

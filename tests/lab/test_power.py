@@ -1,0 +1,249 @@
+"""Power loss on real filesystems (I2, I12): what a member has told as installed is there, and whole.
+
+XFS and ext4 on loop mounts are shut down without their log being flushed (the ioctl that filesystems are tested with),
+so what was not synced is lost as in a power cut. The home and the folder lie on one such filesystem, or on two. What
+counts as told is what the other member has heard by then, as it keeps it: it is compared with the disk before the
+member starts again.
+"""
+
+import fcntl
+import os
+import random
+import sqlite3
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from replicad.core.cnset import CNSet
+from replicad.core.ids import ROOT, Uid
+from replicad.core.messages import MemberStatus
+from replicad.core.records import DIRECTORY, FILE, SYMLINK
+from replicad.core.status_board import open_status
+from replicad.core.tree import tree_of
+from tests.system.folder_tools import all_the_same, at_rest, catalog, stay, wait
+from tests.system.harness import ANY_PORT, Server, Servers, until
+from tests.system.restless import User, differing, shown_in, wanted_by
+from tests.torture.registers import used_twice
+
+pytestmark = pytest.mark.lab
+
+SHUT_DOWN = 0x8004587D
+"""XFS_IOC_GOINGDOWN, which ext4 takes, too."""
+WITHOUT_FLUSHING = struct.pack("I", 2)
+IMAGE_BYTES = 320 << 20
+"""XFS takes nothing smaller than 300 MB."""
+STEPS = (40, 90)
+"""Of each user, before the power is cut at their work."""
+STEPS_TO_REST = 20
+PACE_S = 0.02
+CHECKED_MIN = 20
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+class Disk:
+    """A filesystem in a file."""
+
+    def __init__(self, base: Path, name: str, kind: str, stack: ExitStack) -> None:
+        self.place = base / name
+        self.place.mkdir(parents=True)
+        self._image = base / f"{name}.image"
+        with self._image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        run(f"mkfs.{kind}", "-q", str(self._image))
+        self.mount()
+        stack.callback(subprocess.run, ["umount", "-l", str(self.place)], capture_output=True, check=False)
+
+    def mount(self) -> None:
+        run("mount", "-o", "loop", str(self._image), str(self.place))
+
+    def cut_power(self) -> None:
+        handle = os.open(self.place, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, SHUT_DOWN, WITHOUT_FLUSHING)
+        finally:
+            os.close(handle)
+
+    def come_back(self) -> None:
+        run("umount", str(self.place))
+        self.mount()
+
+
+class Victim(Server):
+    """Its home and its folder lie on disks that can lose power; what it says does not."""
+
+    def __init__(self, base: Path, home: Disk, folder: Disk) -> None:
+        super().__init__(base, "victim")
+        self.disks = list({id(disk): disk for disk in (home, folder)}.values())
+        self.home = home.place / "home"
+        self._folder = folder.place / "docs"
+
+    def folder(self, name: str = "docs") -> Path:
+        return self._folder
+
+    def lose_power(self, rng: random.Random) -> None:
+        rng.shuffle(self.disks)  # one instant may lie on either side of a call
+        for disk in self.disks:
+            disk.cut_power()
+        self.kill()
+
+    def find_disks_again(self) -> None:
+        for disk in self.disks:
+            disk.come_back()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as held:
+        yield held
+
+
+@pytest.fixture
+def servers(tmp_path: Path, stack: ExitStack) -> Iterator[Servers]:
+    made = Servers(tmp_path / "members")
+    try:
+        yield made
+    finally:
+        made.close()
+        print(made.logs())
+
+
+def told_by(other: Server, name: str) -> CNSet:
+    """What this member has said last of what it has installed, as the other one has kept it."""
+    member = next(one["id"] for one in other.status()["members"] if one["name"] == name)
+    with catalog(other) as reader:
+        path = other.home / "catalog" / f"{other.folder_status()['id']}.db"
+        with closing(sqlite3.connect(path)) as db:
+            (raw,) = db.execute("SELECT status FROM peer WHERE member = ?", (member,)).fetchone()
+        assert reader.known
+    known = open_status(msgspec.msgpack.decode(raw, type=MemberStatus), direct=False, received_ms=0)
+    return known.installed
+
+
+class Memory:
+    """What the other member knows, held against what is on the disk that lost power."""
+
+    def __init__(self, other: Server, told: CNSet) -> None:
+        self._told = told
+        self._other = other
+        self.checked = 0
+
+    def check(self, root: Path, own: User, shown: dict[str, bytes | str]) -> None:
+        with catalog(self._other) as reader:
+            for raw, found in tree_of(reader).items():
+                state = reader.object(found.lead)
+                path = os.fsdecode(raw)
+                if state is None or not self._covers(state.record) or self._went_on(own, path, state.record):
+                    continue
+                self.checked += 1
+                self._check_one(root / path, found.kind, state.record.content)
+            self._check_deleted(reader, own, shown)
+
+    def _covers(self, record) -> bool:
+        return bool(record.place and record.content) and all(cn in self._told for cn in record.cns())
+
+    def _went_on(self, own: User, path: str, record) -> bool:
+        """Its user has changed it since; that was not told."""
+        if not path.startswith(own.place + "/"):
+            return False
+        name = path.partition("/")[2]
+        if record.kind == DIRECTORY:
+            return name.startswith("e") and name not in own.directories
+        newest = own.history.get(name, [None])[-1]
+        if record.kind == FILE:
+            return not isinstance(newest, bytes) or blake3(newest).digest() != record.content.digest
+        return record.kind == SYMLINK and newest != os.fsdecode(record.content.value)
+
+    def _check_one(self, at: Path, kind: int, content) -> None:
+        assert os.path.lexists(at), f"told as installed, and not there: {at}"
+        if kind == FILE:
+            assert blake3(at.read_bytes()).digest() == content.digest, f"told as installed, and another content: {at}"
+        elif kind == SYMLINK:
+            assert os.fsencode(os.readlink(at)) == content.value, at
+
+    def _check_deleted(self, reader, own: User, shown: dict[str, bytes | str]) -> None:
+        rows = reader._db.execute("SELECT uid FROM object WHERE live = 0").fetchall()
+        for (uid,) in rows:
+            state = reader.object(uid)
+            record = state.record
+            path = self._path(reader, uid)
+            past = own.history.get(path.partition("/")[2], []) if path.startswith(own.place) else []
+            if not self._covers(record) or record.content.gone is None or (past and past[-1] is not None):
+                continue
+            if any(one.record.content.gone is None for one in self._at(reader, record)):
+                continue  # something else has the name now
+            self.checked += 1
+            assert path not in shown, f"told as deleted, and there: {path}"
+
+    def _at(self, reader, record):
+        return reader.objects(reader.named(record.place.parent, record.place.name))
+
+    def _path(self, reader, uid: Uid) -> str:
+        names: list[str] = []
+        while uid != ROOT:
+            place = reader.object(uid).record.place
+            names.append(os.fsdecode(place.name))
+            uid = place.parent
+        return "/".join(reversed(names))
+
+
+@pytest.mark.parametrize("layout", ["one disk", "two disks"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_i12_what_was_told_as_installed_survives_a_power_loss(
+    servers: Servers, stack: ExitStack, tmp_path: Path, kind: str, layout: str
+) -> None:
+    rng = random.Random(f"{kind} {layout}")
+    disk = Disk(tmp_path / "disks", "one", kind, stack)
+    home = disk if layout == "one disk" else Disk(tmp_path / "disks", "other", kind, stack)
+    other = servers.found("other")
+    other.cli("folder", "create", "docs", str(other.folder()))
+    victim = Victim(servers.base, home, disk)
+    servers.all.append(victim)
+    victim.cli("join", other.cli("invite"), "--name", "victim", "--listen", ANY_PORT, "--api", ANY_PORT)
+    victim.cli("folder", "join", "docs", str(victim.folder()))
+    victim.start()
+    members = [other, victim]
+    servers.synchronized(victim, members=2)
+    stay(members)
+    far, own = (User(one.folder(), one.name, f"{kind} {layout}") for one in members)
+    checked = 0
+    for who in ("both at work", "its own", "the other's"):
+        if who == "both at work":
+            for _ in range(rng.randint(*STEPS)):
+                far.step()
+                own.step()
+                time.sleep(PACE_S)  # the users' pace
+        else:
+            # What was synced for one of them must not be all that covers what the other has done.
+            for _ in range(STEPS_TO_REST):
+                (own if who == "its own" else far).step()
+            wait(other, len(members))  # that it is installed on both
+        victim.lose_power(rng)
+        until("the other member has noticed", lambda: "victim" not in other.connected())
+        memory = Memory(other, told_by(other, "victim"))
+        victim.find_disks_again()
+        shown = shown_in(victim.folder())
+        memory.check(victim.folder(), own, shown)
+        if who != "both at work":
+            wrong = differing(wanted_by((far, own)), shown)
+            assert not wrong, f"{who}: a wait has said that it is installed, and it is not there: {wrong}"
+        checked += memory.checked
+        own.look_again()
+        victim.start()
+        all_the_same(servers, members)
+        assert not differing(far.expected(), shown_in(victim.folder(), far.place)), "what the other member's user made"
+        at_rest(members, preserved=None)
+    assert checked > CHECKED_MIN, checked
+    for member in members:
+        member.stop()
+    assert used_twice(member.home for member in members) == []
