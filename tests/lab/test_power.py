@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -21,12 +21,14 @@ import msgspec
 import pytest
 from blake3 import blake3
 
+from replicad.catalog.store import Reader
 from replicad.core.cnset import CNSet
 from replicad.core.ids import ROOT, Uid
 from replicad.core.messages import MemberStatus
-from replicad.core.records import DIRECTORY, FILE, SYMLINK
+from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content, Record
 from replicad.core.status_board import open_status
 from replicad.core.tree import tree_of
+from replicad.core.view import ObjectState
 from tests.system.folder_tools import all_the_same, at_rest, catalog, stay, wait
 from tests.system.harness import ANY_PORT, Server, Servers, until
 from tests.system.restless import User, differing, shown_in, wanted_by
@@ -108,16 +110,6 @@ def stack() -> Iterator[ExitStack]:
         yield held
 
 
-@pytest.fixture
-def servers(tmp_path: Path, stack: ExitStack) -> Iterator[Servers]:
-    made = Servers(tmp_path / "members")
-    try:
-        yield made
-    finally:
-        made.close()
-        print(made.logs())
-
-
 def told_by(other: Server, name: str) -> CNSet:
     """What this member has said last of what it has installed, as the other one has kept it."""
     member = next(one["id"] for one in other.status()["members"] if one["name"] == name)
@@ -149,10 +141,10 @@ class Memory:
                 self._check_one(root / path, found.kind, state.record.content)
             self._check_deleted(reader, own, shown)
 
-    def _covers(self, record) -> bool:
+    def _covers(self, record: Record) -> bool:
         return bool(record.place and record.content) and all(cn in self._told for cn in record.cns())
 
-    def _went_on(self, own: User, path: str, record) -> bool:
+    def _went_on(self, own: User, path: str, record: Record) -> bool:
         """Its user has changed it since; that was not told."""
         if not path.startswith(own.place + "/"):
             return False
@@ -164,14 +156,14 @@ class Memory:
             return not isinstance(newest, bytes) or blake3(newest).digest() != record.content.digest
         return record.kind == SYMLINK and newest != os.fsdecode(record.content.value)
 
-    def _check_one(self, at: Path, kind: int, content) -> None:
+    def _check_one(self, at: Path, kind: int, content: Content) -> None:
         assert os.path.lexists(at), f"told as installed, and not there: {at}"
         if kind == FILE:
             assert blake3(at.read_bytes()).digest() == content.digest, f"told as installed, and another content: {at}"
         elif kind == SYMLINK:
             assert os.fsencode(os.readlink(at)) == content.value, at
 
-    def _check_deleted(self, reader, own: User, shown: dict[str, bytes | str]) -> None:
+    def _check_deleted(self, reader: Reader, own: User, shown: dict[str, bytes | str]) -> None:
         rows = reader._db.execute("SELECT uid FROM object WHERE live = 0").fetchall()
         for (uid,) in rows:
             state = reader.object(uid)
@@ -185,10 +177,10 @@ class Memory:
             self.checked += 1
             assert path not in shown, f"told as deleted, and there: {path}"
 
-    def _at(self, reader, record):
+    def _at(self, reader: Reader, record: Record) -> Sequence[ObjectState]:
         return reader.objects(reader.named(record.place.parent, record.place.name))
 
-    def _path(self, reader, uid: Uid) -> str:
+    def _path(self, reader: Reader, uid: Uid) -> str:
         names: list[str] = []
         while uid != ROOT:
             place = reader.object(uid).record.place
@@ -200,7 +192,7 @@ class Memory:
 @pytest.mark.parametrize("layout", ["one disk", "two disks"])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_i12_what_was_told_as_installed_survives_a_power_loss(
-    servers: Servers, stack: ExitStack, tmp_path: Path, kind: str, layout: str
+    stack: ExitStack, servers: Servers, tmp_path: Path, kind: str, layout: str
 ) -> None:
     rng = random.Random(f"{kind} {layout}")
     disk = Disk(tmp_path / "disks", "one", kind, stack)
