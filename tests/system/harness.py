@@ -62,6 +62,8 @@ class Server:
         """What stands before each command, as one that enters another host."""
         self.module = "replicad"
         """What the daemon is run from."""
+        self.tracer: list[str] = []
+        """What the daemon is run under; it must be the process that was started all the same."""
         self.base.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._notices: socket.socket | None = None
@@ -86,7 +88,17 @@ class Server:
         with _short(path) as short:
             self._notices.bind(short)
             environment = {**_environment(), **self.settings, "NOTIFY_SOCKET": str(path)}
-        command = [*self.prefix, sys.executable, "-m", self.module, "run", "--home", str(self.home), *arguments]
+        command = [
+            *self.prefix,
+            *self.tracer,
+            sys.executable,
+            "-m",
+            self.module,
+            "run",
+            "--home",
+            str(self.home),
+            *arguments,
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, env=environment)
 
