@@ -7,10 +7,12 @@ file for a new one, an older version for an edit, a missing file for a deletion,
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
 
+from replicad.engine.folder_disk import SYNC_RETRY_MS
 from replicad.engine.recovery import STRAY
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -101,3 +103,36 @@ def test_i12_power_lost_at_any_write_leaves_all_as_it_was_or_as_it_was_to_be(act
         assert found in (before, after)
         seen.add(found == after)
     assert seen == {False, True}
+
+
+class TroubledDisk(SyncedDisk):
+    troubled = False
+
+    def sync_all(self) -> None:
+        if self.troubled:
+            raise OSError(errno.EIO, "Input/output error")
+        super().sync_all()
+
+
+@pytest.mark.parametrize("act", ["create", "rename over", "delete a directory"])
+def test_i2_what_cannot_be_synced_is_told_to_nobody_and_is_found_again_when_it_can(act: str) -> None:
+    group = powered_group()
+    a, b = group["a"], group["b"]
+    before, counters = tree(b), newest(group)
+    a.crash()
+    disk = TroubledDisk(a._now_ns)
+    disk.tree = a.fs.tree
+    a.fs = disk
+    a.start()
+    group.heal()
+    disk.troubled = True
+    ACTS[act](a)
+    after = tree(a)
+    group.run(6 * SYNC_RETRY_MS)
+    assert tree(b) == before
+    assert newest(group) == counters
+    told = [report.text for report in a.reports if "cannot be synced" in report.text]
+    assert 3 <= len(told) <= 7, "now and then, not all the time"
+    disk.troubled = False
+    group.heal()
+    assert_tree(group, after)

@@ -109,6 +109,7 @@ class User:
 
     def look_again(self) -> None:
         """Whatever has become of its place is what it works with from now on."""
+        self.at(".").mkdir(exist_ok=True)
         self.live = {path.partition("/")[2]: what for path, what in shown_in(self.root, self.place).items()}
         self.directories = {one.name for one in self.at(".").glob("e*")}
 
