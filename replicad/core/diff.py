@@ -106,7 +106,7 @@ def look(node: Node | None, seen: Seen | None, mount: int) -> Sight:
         return Sight.OTHER
     if node.kind != DIRECTORY:
         return Sight.SAME if _untouched(node, seen) else Sight.READ
-    if node.inode != seen.inode or _born_apart(node, seen):
+    if node.inode != seen.inode or born_apart(node, seen):
         return Sight.REPLACED
     return Sight.SAME if node.mode == seen.mode else Sight.MODE
 
@@ -165,5 +165,6 @@ def _untouched(node: Node, seen: Seen) -> bool:
     )
 
 
-def _born_apart(node: Node, seen: Seen) -> bool:
+def born_apart(node: Node, seen: Seen) -> bool:
+    """Whether the disk tells that what has this inode number is another entry than the node's."""
     return bool(node.birth_ns and seen.birth_ns) and node.birth_ns != seen.birth_ns

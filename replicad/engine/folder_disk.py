@@ -134,7 +134,8 @@ class LocalSide:
         match change:
             case Dirty(directory, name, inode, renamed, closed):
                 reread = Reread.IF_RECENT if closed else Reread.NO
-                self.scanner.hint(directory, name, inode, since=self._through.next(renamed=renamed), reread=reread)
+                since = self._through.next(renamed=renamed)
+                self.scanner.hint(directory, name, inode, since=since, reread=reread, came=renamed)
             case Moved(old, new):
                 self.scanner.moved(old, new)
             case Overflow():
@@ -227,6 +228,8 @@ class LocalSide:
         self._through.changed()
         if not looked.root_ok:
             return []
+        if looked.void:
+            return looked.effects
         try:
             if draft.states or draft.nodes:
                 self._fs.sync_all()

@@ -8,7 +8,8 @@ of bounded work, so that the folder's thread can do other things in between, and
    did may have come from where nobody has looked yet.
 2. When nothing is left to look at, and the watch has told everything up to then (the caller's affair: a marker passed
    through it), `resolve` decides what is open: moves over names that others held, swaps and chains, and only then
-   deletions. What a full scan left open waits for its end: only a complete scan deletes (I6).
+   deletions. What a full scan left open waits for its end: only a complete scan deletes (I6). What is moved while it
+   decides is waited for (engine.scan_resolve).
 
 A directory is watched, then listed (`files.changes.walk_and_watch`), so nothing falls between the two. One that cannot
 be read, or is on another mount, says nothing about what is beneath it, and is blocked with its reason. Before and
@@ -126,11 +127,13 @@ class Scanner:
         own: bool = False,
         reread: Reread = Reread.NO,
         by_scan: bool = False,
+        came: bool = False,
     ) -> None:
         """Something about this entry may have changed. `inode`: of the directory, 0 where it is not known. `since`: the
-        hint's generation. `own`: it is the applier's, not the watch's. `by_scan`: nobody saw when it changed."""
+        hint's generation. `own`: it is the applier's, not the watch's. `by_scan`: nobody saw when it changed.
+        `came`: something came there by a rename."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, Hint(inode, since, own, reread, by_scan))
+            self._state.add_hint(directory, name, Hint(inode, since, own, reread, by_scan, came))
 
     def hint_path(self, path: bytes, *, since: int = 0, reread: Reread = Reread.NO) -> None:
         """As `hint`, for a path at which the applier met something, or that is to be read. It knows as little as a scan
@@ -144,15 +147,15 @@ class Scanner:
 
     def ask_watch(self) -> int:
         """The watch is being asked whether it has told everything; the turn, for `resolve` once it has."""
-        self._state.turn += 1
-        return self._state.turn
+        return self._state.ask()
 
     def moved(self, old: bytes, new: bytes) -> None:
         """The watch has told that a directory was moved: what it told under its old path is to be found there."""
         lost = [(entry, hint) for entry, (hint, _) in self._state.lost.beneath(old)]
         for (directory, name), hint in [*self._state.hints.beneath(old), *lost]:
             at = new + directory[len(old) :]
-            self.hint(at, name, hint.inode, since=hint.since, reread=hint.reread, by_scan=hint.by_scan)
+            reread, by_scan, came = hint.reread, hint.by_scan, hint.came
+            self.hint(at, name, hint.inode, since=hint.since, reread=reread, by_scan=by_scan, came=came)
         self._state.move_blocked(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
@@ -186,23 +189,30 @@ class Scanner:
         """Decide what is open. To be called when `idle`, and the watch has told all that it knew at the turn `told`
         (None: now); what was left open since then waits for the next.
 
-        It may leave more to look at, and more to decide: large deletions go in pieces.
+        It may leave more to look at, and more to decide: large deletions go in pieces, and what was moved just now has
+        to be told of first (`Looked.void`).
         """
         turn = told if told is not None else self.ask_watch()
-        asked = self._state.turn
-        self._state.told(turn)
+        state = self._state
+        if told is not None and told <= state.astray and not state.doomed and state.wait_for_another():
+            return Looked(void=True)
+        state.told(turn)
         try:
-            return self._guarded(draft, now_ns, lambda step: Resolver(step, turn).run())
+            looked = self._guarded(draft, now_ns, lambda step: Resolver(step, turn, asks=told is not None).run())
+            if not looked.void:
+                state.put_off = 0
+            return looked
         finally:
-            self._state.turn = asked
-            self._state.doubt_blocked()
+            state.turn = state.asked
+            state.before = None
+            state.doubt_blocked()
 
     def _guarded(self, draft: Draft, now_ns: int, work: Callable[[Step], None]) -> Looked:
         """Only where the root is the folder's, before and after."""
         if self._root_ok():
             step = Step(self._state, self._reader, self._fs, self._watch, self._founding, draft, now_ns)
             work(step)
-            looked = step.finish()
+            looked = step.looked if step.looked.void else step.finish()
             if self._root_ok():
                 self._end_scan()
                 return looked

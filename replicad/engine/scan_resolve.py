@@ -10,13 +10,30 @@ changes (a directory that turned up carries everything in it along) is seen on t
 4. Entries that are nowhere: gone. A large directory goes in pieces, the uppermost last.
 
 Moves come before deletions in one batch of changes, so what was moved out of a directory does not go with it.
+
+A decision takes some milliseconds, in which users go on. What was moved before the marker that has answered was made
+has been told of; what was moved since is told of before the next one answers, and is nowhere until then. That something
+is on its way shows in four things:
+
+- a place to which something was told to have come by a rename shows nothing, though not that it left it again was told
+  (`ScanState.astray`);
+- such a place could not be looked at yet, as its directory is away as well (`ScanState.came`);
+- what stands at an open place is another thing than a moment ago;
+- something was known at a place that was not open when this began, and has gone.
+
+Then nothing is taken as gone because another stands at its name: the whole decision is taken back (engine.scan_undo),
+and made again on the watch's next answer, which has told where things are. That costs one marker, and another look at
+what was looked at for the decision. After ANSWERS_MAX such answers in a row it is decided all the same: a deletion
+waits for so many markers at most, each of which comes within MARKER_MAX_MS (engine.asking) or counts as lost.
+
+RACE: what goes on again and again for so many answers counts as gone, and as new where it is. Where nothing is watched,
+nobody tells where it has gone, and there is no other answer to wait for: it is decided at once, and what was moved in
+that moment is new at the next look at everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import msgspec
 
 from replicad.core.diff import Sight, look
 from replicad.core.local import LIMBO_NODE, Appeared, Displaced, Edited, LocalChange, Moved, Vanished
@@ -24,10 +41,12 @@ from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
 from replicad.engine.acts import trouble
+from replicad.engine.scan_found import Claim, Found, freed
 from replicad.engine.scan_moves import Moves, Place
 from replicad.engine.scan_read import TROUBLED_RETRY_MS
 from replicad.engine.scan_state import ANYTHING, Why
 from replicad.engine.scan_step import Step, standing
+from replicad.engine.scan_undo import Before
 from replicad.files.fs import Stat
 from replicad.files.paths import join
 
@@ -40,35 +59,17 @@ ROUNDS_MAX = 8
 UNCERTAIN = "it may have been moved here from a directory that cannot be read now"
 
 
-class _Open(msgspec.Struct, frozen=True):
-    """An open place as it is now."""
-
-    place: Place
-    path: bytes
-    why: Why
-    stat: Stat | None
-    node: Node | None
-    sight: Sight
-
-    def left(self, elsewhere: set[int]) -> bool:
-        """Whether the entry that was known here is not, and one of its number stands elsewhere."""
-        node = self.node
-        return node is not None and node.inode in elsewhere and (self.stat is None or self.stat.inode != node.inode)
-
-
-class _Claim(msgspec.Struct, frozen=True):
-    """The entry of `node` stands at `open` now."""
-
-    node: Node
-    open: _Open
-
-
 class Resolver:
     """One call of `Scanner.resolve`."""
 
-    def __init__(self, step: Step, told: int) -> None:
-        """`told`: the turn up to which the watch has told everything."""
+    def __init__(self, step: Step, told: int, *, asks: bool) -> None:
+        """`told`: the turn up to which the watch has told everything. `asks`: it can be asked again."""
         self._told = told
+        self._asks = asks
+        self._first_new = step.draft.next_node
+        self._before: Before | None = None
+        self._moving = False
+        """Something is not where it was seen, or told to have come, a moment ago."""
         self._step = step
         self._state = step.state
         self._draft = step.draft
@@ -83,18 +84,38 @@ class Resolver:
             if found is None:
                 return
             claims = self._claims(found)
+            self._remember(found, claims)
             if not (self._move(claims) or self._outdated()):
                 self._decide(found, claims)
                 return
             self._progress()
             self._step.run_to_the_end()
 
-    def _decide(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> None:
+    def _decide(self, found: list[Found], claims: dict[NodeId, Claim]) -> None:
         """What is left when no name is free for anything, and all was looked at since something was entered last."""
-        if self._move_over(found, claims) or self._replace(found) or self._remove(found):
+        decided = self._move_over(found, claims)
+        if self._step.looked.void:
+            return
+        if decided or self._replace(found) or self._remove(found):
             self._progress()
         else:
             self._postpone()
+
+    def _remember(self, found: list[Found], claims: dict[NodeId, Claim]) -> None:
+        """Before the first change of what may come to displacing something."""
+        wanted = self._asks and self._before is None
+        if wanted and (claims or self._outdated() or any(one.sight is Sight.OTHER for one in found)):
+            self._before = Before(self._state, self._first_new)
+
+    def _take_back(self) -> bool:
+        """Whether what is nowhere may be on its way, of which the watch tells before it answers once more."""
+        before = self._before
+        moving = self._moving or bool(self._state.came) or self._state.astray >= self._told
+        if before is None or not moving or not self._state.wait_for_another():
+            return False
+        before.restore(self._state)
+        self._step.looked.void = True
+        return True
 
     def _outdated(self) -> bool:
         """Something was entered since an open place was looked at: it may be certain by now."""
@@ -110,7 +131,7 @@ class Resolver:
     def _ripe(self) -> list[tuple[Place, Why]]:
         return [(place, held.why) for place, held in self._state.open.items() if self._state.ripe(held, self._told)]
 
-    def _survey(self) -> list[_Open] | None:
+    def _survey(self) -> list[Found] | None:
         """Look again: much may have happened. What cannot be seen says nothing. None: nothing can be decided, since
         what stands where something is not told of yet may be any of these."""
         elsewhere = self._state.unripe_inodes(self._told)
@@ -143,44 +164,59 @@ class Resolver:
                 self._state.add(place, why)
                 continue
             node = self._draft.node_at(directory, name)
-            found.append(_Open(place, path, why, stat, node, look(node, stat, self._step.mount)))
+            found.append(Found(place, path, why, stat, node, look(node, stat, self._step.mount)))
+        self._moving |= bool(changed)
         return self._without_halves(found, elsewhere | changed - {0}) if ANYTHING not in changed else None
 
-    def _without_halves(self, found: list[_Open], elsewhere: set[int]) -> list[_Open]:
+    def _without_halves(self, found: list[Found], elsewhere: set[int]) -> list[Found]:
         """Less what stands, by its inode, at a place that is not to be decided yet: the other half of a move, which
-        something has told of again since the watch was asked. Decided alone, a move is a deletion and an edit. The
-        others do not wait: where things go all the time, there is always one of which not everything was told."""
+        something has told of again since the watch was asked. Decided alone, a move is a deletion and an edit. With a
+        directory in which the other half was goes that half. The others do not wait: where things go all the time,
+        there is always one of which not everything was told."""
         while elsewhere:
-            halves = [one for one in found if one.left(elsewhere)]
+            around = self._around(elsewhere) if any(one.is_lost_directory for one in found) else set()
+            halves = [one for one in found if one.left(elsewhere) or (one.node is not None and one.node.id in around)]
             for one in halves:
                 self._state.hold_back(one.place, self._told)
             found = [one for one in found if self._state.ripe(self._state.open[one.place], self._told)]
             elsewhere = {one.stat.inode for one in halves if one.stat is not None}
         return found
 
-    def _claims(self, found: list[_Open]) -> dict[NodeId, _Claim]:
+    def _around(self, inodes: set[int]) -> set[NodeId]:
+        """The directories in which, as far as is known, entries of these inodes are."""
+        around: set[NodeId] = set()
+        self._draft.look_ahead(inodes=sorted(inodes))
+        for inode in inodes:
+            for node in self._draft.node_by_inode(inode):
+                for above in self._above(node.parent):
+                    if above in around:
+                        break
+                    around.add(above)
+        return around
+
+    def _claims(self, found: list[Found]) -> dict[NodeId, Claim]:
         """Which nodes' entries stand at open places; each once."""
-        claims: dict[NodeId, _Claim] = {}
+        claims: dict[NodeId, Claim] = {}
         for one in found:
             if one.stat is None or one.sight not in (Sight.APPEARED, Sight.REPLACED, Sight.OTHER, Sight.READ):
                 continue
-            if one.sight is Sight.READ and one.node is not None and one.node.inode == one.stat.inode:
+            if one.sight is Sight.READ and not one.is_another:
                 continue
             try:
                 origin, _ = self._moves.origin(one.stat, one.place)
             except OSError:
                 continue  # its old place cannot be read now: not decided
             if origin is not None and origin.id not in claims:
-                claims[origin.id] = _Claim(origin, one)
+                claims[origin.id] = Claim(origin, one)
         return claims
 
     # 1 and 2: moves.
 
-    def _move(self, claims: dict[NodeId, _Claim]) -> bool:
+    def _move(self, claims: dict[NodeId, Claim]) -> bool:
         """Moves to free names, and those that free each other's."""
-        return self._apply(_freed(claims))
+        return self._apply(freed(claims))
 
-    def _move_over(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> bool:
+    def _move_over(self, found: list[Found], claims: dict[NodeId, Claim]) -> bool:
         """What stands at names whose holders are nowhere, as far as can be seen.
 
         A directory that has moved, or is new, can be looked into only once it is entered, and there a holder may turn
@@ -188,6 +224,7 @@ class Resolver:
         what is still nowhere is gone.
         """
         displaced: dict[NodeId, None] = {}
+        self._moving = False
         self._state.turn = self._told - 1  # what is found open on the way belongs to what is being decided
         for _ in range(ROUNDS_MAX):
             holders = self._holders(found, claims)
@@ -205,29 +242,37 @@ class Resolver:
             self._step.run_to_the_end()
             again = self._survey()
             if again is None:
-                break  # RACE: in these few milliseconds; at worst what was moved away counts as gone, and as new there
+                self._moving = True
+                break
             found, claims = again, self._claims(again)
+            self._moving |= any(map(self._went_just_now, found))
         gone = [key for key in displaced if (node := self._draft.node(key)) is not None and node.parent == LIMBO_NODE]
+        if gone and self._take_back():
+            return False
         if gone:
             self._step.take([Vanished(key) for key in gone], Why(by_scan=False))
         if displaced:
             self._draft.drop_node(LIMBO_NODE)
         return bool(displaced)
 
-    def _holders(self, found: list[_Open], claims: dict[NodeId, _Claim]) -> list[Node]:
+    def _went_just_now(self, one: Found) -> bool:
+        """Whether something was known at a place that was not open before: it has gone since, or nothing told of it."""
+        return one.node is not None and self._before is not None and self._before.open(one.place) is None
+
+    def _holders(self, found: list[Found], claims: dict[NodeId, Claim]) -> list[Node]:
         """Those at whose names others stand, moved there or of another kind, and that are not found elsewhere."""
         holders = {claim.open.node.id: claim.open.node for claim in claims.values() if claim.open.node is not None}
         holders |= {one.node.id: one.node for one in found if one.node is not None and one.sight is Sight.OTHER}
         return [node for key, node in holders.items() if key not in claims]
 
-    def _apply(self, claims: dict[NodeId, _Claim]) -> bool:
+    def _apply(self, claims: dict[NodeId, Claim]) -> bool:
         """Enter moves in an order in which no directory comes beneath itself. False if there are none.
 
         What finds no place in such an order has no claim (its old place has a new directory in it that no node stands
         for yet), and neither have those that wait for its name.
         """
         parents: dict[NodeId, NodeId] = {}
-        ordered: list[_Claim] = []
+        ordered: list[Claim] = []
         waiting = dict(claims)
         while ready := [c for c in waiting.values() if not self._is_beneath(c.open.place[0], c.node.id, parents)]:
             for claim in ready:
@@ -237,7 +282,7 @@ class Resolver:
                     del waiting[claim.node.id]
         if waiting:
             left = {key: claim for key, claim in claims.items() if key not in waiting}
-            return self._apply(_freed(left))
+            return self._apply(freed(left))
         if not ordered:
             return False
         changes: list[LocalChange] = []
@@ -260,7 +305,7 @@ class Resolver:
 
     # 3: another directory at the name.
 
-    def _replace(self, found: list[_Open]) -> bool:
+    def _replace(self, found: list[Found]) -> bool:
         changed = False
         for one in found:
             if one.sight is Sight.REPLACED and one.node is not None and one.stat is not None:
@@ -271,12 +316,12 @@ class Resolver:
                     self._state.block(one.path, trouble(one.path, error).reason)
         return changed
 
-    def _replace_one(self, one: _Open, node: Node, stat: Stat) -> None:
+    def _replace_one(self, one: Found, node: Node, stat: Stat) -> None:
         changes = self._wrapped(one, stat, node, self._moves.search(one.path, node))
         self._step.take(changes or [Edited(node.id, stat)], one.why)
         self._state.walk(one.path, full=one.why.by_scan, since=one.why.since)
 
-    def _wrapped(self, one: _Open, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
+    def _wrapped(self, one: Found, stat: Stat, node: Node, way: list[tuple[bytes, Stat]]) -> list[LocalChange]:
         """The new directory, what is in it on the way down (new, or moved there as well), and the old entry as their
         last; nothing where it was not found."""
         if not way:
@@ -302,7 +347,7 @@ class Resolver:
 
     # 4: gone.
 
-    def _remove(self, found: list[_Open]) -> bool:
+    def _remove(self, found: list[Found]) -> bool:
         """In pieces: nobody has any of these, so what is decided of all of them need not be asked again after each."""
         gone = [one for one in found if one.node is not None and one.sight in (Sight.VANISHED, Sight.UNFIT)]
         room = PIECE_NODES
@@ -415,6 +460,7 @@ class Resolver:
                 self._state.add(again, Why(why.by_scan, since=why.since, own=True))
             else:
                 self._state.close(place)
+                self._state.told_of(place, came=False)
                 self._state.delay(place, self._step.now_ms + TROUBLED_RETRY_MS, why, owed=False)
 
     def _to_be_seen(self, place: Place, path: bytes) -> Place | None:
@@ -436,14 +482,3 @@ class Resolver:
             if sight not in (Sight.SAME, Sight.MODE):
                 return node.parent, node.name
         return place
-
-
-def _freed(claims: dict[NodeId, _Claim]) -> dict[NodeId, _Claim]:
-    """Claims whose place is free, or held by an entry that itself goes by such a claim."""
-    left = dict(claims)
-    while stuck := [
-        key for key, claim in left.items() if claim.open.node is not None and claim.open.node.id not in left
-    ]:
-        for key in stuck:
-            del left[key]
-    return left

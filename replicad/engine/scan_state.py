@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from replicad.core.view import NodeId
 from replicad.engine.scan_moves import Place
@@ -18,12 +18,18 @@ from replicad.engine.scan_waiting import ByDirectory, Due, InOrder
 from replicad.files.changes import Listing
 from replicad.files.paths import join, split
 
+if TYPE_CHECKING:
+    from replicad.engine.scan_undo import Before
+
 HINTS_MAX = 100_000
 """Hints waiting: some 20 MB. Where there are more, the whole folder is scanned, which costs less than they would."""
 OPEN_MAX = 100_000
 """Open places: a burst of deletions. What is found beyond stays as it is until the scan that follows."""
 DUE_MAX = 100_000
 """Places to be looked at again later: files written to a moment ago, or that cannot be read. Some 20 MB."""
+ANSWERS_MAX = 3
+"""Of the watch, in a row, on which nothing is decided since something was moving. Each takes some ms; where things are
+moved on all the time, there is always one that is on its way, and what was deleted would never be decided."""
 BLOCKED_MAX = 10_000
 """Blocked paths that are listed; the rest is tried again all the same. So many are one fault of the whole disk."""
 
@@ -69,6 +75,8 @@ class Hint(NamedTuple):
     reread: Reread = Reread.NO
     by_scan: bool = False
     """As `Why`."""
+    came: bool = False
+    """The last that was told of it: it came there by a rename. So it is there, or has left it since."""
 
 
 class Open(NamedTuple):
@@ -168,6 +176,17 @@ class ScanState:
     turn: int = 0
     """How often the watch was asked whether it had told everything. What is open since an earlier turn than that of an
     answer can be decided on it."""
+    asked: int = 0
+    """The latest turn. (`turn` is an earlier one while something is decided.)"""
+    came: dict[Place, None] = field(default_factory=dict)
+    """Not looked at since it was told that something has come there by a rename."""
+    astray: int = 0
+    """The latest turn in which something was not where it had been told to have come, nor that it has left there: the
+    watch is about to tell where it is. An answer of that turn or an earlier one does not tell."""
+    put_off: int = 0
+    """Answers in a row on which nothing was decided."""
+    before: Before | None = None
+    """While a decision is tried that may be taken back."""
     changes: int = 0
     """How often something was entered that says which entry is where; an open place that was looked at before the last
     time may be certain now."""
@@ -229,6 +248,33 @@ class ScanState:
         self.places_scanned -= why.by_scan
         return place, why
 
+    def ask(self) -> int:
+        """The watch is being asked whether it has told everything."""
+        self.turn += 1
+        self.asked = self.turn
+        return self.turn
+
+    def told_of(self, place: Place, came: bool) -> None:
+        """Something has told of it; `came` as in `Hint`."""
+        if not came:
+            self.came.pop(place, None)
+        elif len(self.came) < HINTS_MAX:
+            self.came[place] = None
+
+    def was_seen(self, place: Place, stands: bool) -> None:
+        """It was looked at."""
+        if place in self.came:
+            del self.came[place]
+            if not stands:
+                self.astray = self.asked
+
+    def wait_for_another(self) -> bool:
+        """Whether a decision is put off until the watch has answered once more."""
+        if self.put_off >= ANSWERS_MAX:
+            return False
+        self.put_off += 1
+        return True
+
     def leave_open(self, place: Place, why: Why, inode: int, seen: int, before: Open | None) -> None:
         """To be decided later. The walk that found it goes on without it. `inode` and `seen`: of what stands there, as
         `Open`. `before`: how it was open until it was looked at again.
@@ -267,6 +313,8 @@ class ScanState:
 
     def add_hint(self, directory: bytes, name: bytes, hint: Hint) -> None:
         self.generation = max(self.generation, hint.since)
+        if self.before is not None:
+            self.before.hinted(directory, name, hint)
         held = self.hints.get((directory, name))
         if held is not None:
             both = Hint(
@@ -275,6 +323,7 @@ class ScanState:
                 held.own and hint.own,
                 max(held.reread, hint.reread),
                 held.by_scan and hint.by_scan,
+                hint.came,
             )
             self.hints.put((directory, name), both)
         elif len(self.hints) < HINTS_MAX:
@@ -296,6 +345,8 @@ class ScanState:
 
     def walk(self, path: bytes, *, full: bool, since: int) -> None:
         """Begins anew where the same is on its way."""
+        if self.before is not None:
+            self.before.walked(path, full, since)
         self.walks.begin(path, full=full, since=since)
 
     def miss(self, path: bytes, *, full: bool, since: int) -> None:
@@ -368,9 +419,9 @@ class ScanState:
 
     def start_over(self) -> None:
         """Nothing that was found and not yet entered counts; the blocked stay listed."""
-        blocked, current, generation, turn = self.blocked, self.round, self.generation, self.turn
+        blocked, current, generation, asked = self.blocked, self.round, self.generation, self.asked
         self.__init__()  # type: ignore[misc]
-        self.blocked, self.round, self.generation, self.turn = blocked, current, generation, turn
+        self.blocked, self.round, self.generation, self.turn, self.asked = blocked, current, generation, asked, asked
 
     def prune_blocked(self) -> None:
         """A scan has come to its end: what it did not find blocked is so no more."""

@@ -7,7 +7,7 @@ from itertools import islice
 
 import msgspec
 
-from replicad.core.diff import Sight, compare, look
+from replicad.core.diff import Sight, born_apart, compare, look
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect
 from replicad.core.ids import Cn, Uid, uid_of
@@ -49,6 +49,8 @@ class Looked(msgspec.Struct):
     """What a step came to. The caller commits the draft, then carries out the effects; or drops it (`root_ok`)."""
 
     root_ok: bool = True
+    void: bool = False
+    """The draft is to be dropped, and the effects to be carried out: nothing is decided yet."""
     effects: list[Effect] = msgspec.field(default_factory=list)
     hashed: list[Hashed] = msgspec.field(default_factory=list)
     """Files with a manifest that were read: it belongs into the same commit."""
@@ -171,6 +173,8 @@ class Step:
 
     def look_at(self, place: Place, why: Why) -> None:
         directory, name = place
+        if self.state.before is not None:
+            self.state.before.looked(place, why)
         before = self._before = self.state.open.get(place)
         self._as_before = before is not None and before.changes == self.state.changes
         held = self.state.close(place)
@@ -179,6 +183,7 @@ class Step:
             why = why._replace(by_scan=by_scan, since=since, inode=0)
         if directory != ROOT_NODE and self.draft.node(directory) is None:
             self._reader.forget(place)
+            self.state.told_of(place, came=False)
             return
         path = join(node_path(self.draft, directory), name)
         moves = Moves(self.draft, self.fs, self.mount, final=False)
@@ -188,6 +193,7 @@ class Step:
                 moves.look_at_directory(directory)
                 self._leave_open(place, why, moves)
                 return
+            self.state.was_seen(place, stat is not None)
             self._see(place, path, stat, why, moves)
         except FileNotFoundError:
             self._lost_sight(place, why, moves)
@@ -198,6 +204,7 @@ class Step:
         """Nothing can be said of this entry, nor of what is beneath it."""
         self.state.block(path, reason)
         self.state.give_up(path)
+        self.state.told_of(place, came=False)
         self.state.delay(place, self.now_ms + TROUBLED_RETRY_MS, Why(why.by_scan, since=why.since), owed=False)
 
     def _covered(self, place: Place, path: bytes, why: Why) -> None:
@@ -267,7 +274,7 @@ class Step:
             return
         if sight is Sight.SAME:
             return
-        if stat.inode != node.inode:
+        if stat.inode != node.inode or born_apart(node, stat):
             origin, sure = moves.origin(stat, place)
             if origin is not None or not sure:
                 self._leave_open(place, why, moves, stat)
@@ -329,6 +336,7 @@ class Step:
         at, missing = self._locate(directory)
         for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
             if node.kind == DIRECTORY and node.id != at:
+                self.state.told_of((node.id, name), hint.came)
                 self.state.add((node.id, name), why)
         if at is None:
             assert missing is not None
@@ -337,8 +345,9 @@ class Step:
             self.state.lose(directory, name, hint)
             return
         place = (at, name)
+        self.state.told_of(place, hint.came)
         due_ms = self._reader.may_look(place, self.now_ms, hint.since)
-        if due_ms is not None:
+        if due_ms is not None and not hint.came:  # what has come is missing where it was, of which is decided soon
             self.state.delay(place, due_ms, why)
         else:
             self.state.add(place, why)

@@ -46,6 +46,11 @@ class Generations:
             heapq.heappop(self._heap)
         return self._heap[0] if self._heap else None
 
+    def copy(self) -> Generations:
+        other = Generations()
+        other._counts, other._heap = self._counts.copy(), self._heap.copy()
+        return other
+
 
 class InOrder(Generic[K, V]):
     """By key, in the order of arrival; `since` tells the generation of a value."""
@@ -108,6 +113,11 @@ class InOrder(Generic[K, V]):
     def clear(self) -> None:
         self._held.clear()
         self._generations = Generations()
+
+    def copy(self) -> InOrder[K, V]:
+        other = InOrder[K, V](self._since)
+        other._held, other._generations = self._held.copy(), self._generations.copy()
+        return other
 
 
 class ByDirectory(InOrder[tuple[bytes, bytes], V]):
@@ -199,6 +209,11 @@ class Due(Generic[K, V]):
         """It waits no longer."""
         held = self._held.pop(key, None)
         return held[1] if held is not None else None
+
+    def copy(self) -> Due[K, V]:
+        other = Due[K, V]()
+        other._held, other._heap = self._held.copy(), self._heap.copy()
+        return other
 
     def take_all(self) -> list[tuple[K, V]]:
         found = [(key, value) for key, (_, value) in self._held.items()]

@@ -90,7 +90,8 @@ class World:
         match change:
             case Dirty():
                 reread = Reread.IF_RECENT if change.closed else Reread.NO
-                self.scanner.hint(change.directory, change.name, change.inode, reread=reread)
+                came = change.renamed
+                self.scanner.hint(change.directory, change.name, change.inode, reread=reread, came=came)
             case Moved():
                 self.scanner.moved(change.old, change.new)
             case Overflow():
@@ -139,8 +140,9 @@ class World:
         draft = Draft(self.view)
         looked = work(draft)
         if looked.root_ok:
-            assert_names_are_unique(draft)
-            self.view.apply(draft)
+            if not looked.void:
+                assert_names_are_unique(draft)
+                self.view.apply(draft)
             for effect in looked.effects:
                 report = self.scanner.held(effect.path, self.holders) if isinstance(effect, WhoHolds) else effect
                 self.effects.extend([report] if report is not None else [])

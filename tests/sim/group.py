@@ -216,10 +216,9 @@ class Group:
     def check_nothing_came_back(self) -> None:
         """I7: what a user saw and took off is in no tree.
 
-        But for what was moved in the very moment in which a scan decided, which is new where it is; and for copies, of
-        which whoever took it off has seen nothing. One is what an editor leaves as its backup, and no disk tells that
-        from a file which was moved and whose name another took before anybody looked: the rule for editors' saves
-        (engine.scan_moves) takes both for a backup, so a swap with a new file is one as well.
+        But for copies, of which whoever took it off has seen nothing. One is what an editor leaves as its backup, and
+        no disk tells that from a file which was moved and whose name another took before anybody looked: the rule for
+        editors' saves (engine.scan_moves) takes both for a backup, so a swap with a new file is one as well.
         """
         excused = self.ledger.common | self.ledger.all_affirmed()
         for name, member in self.members.items():

@@ -84,8 +84,6 @@ class SimMember:
         """Whether it is killed before this call (method, paths) that changes the disk, or a "commit"."""
         self.barred: set[str] = set()
         """Names of members from whom nothing is accepted, and to whom nothing is given."""
-        self.in_between = False
-        """A user acts between two of its calls to the disk."""
         self.racing: Callable[[], None] | None = None
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None

@@ -295,9 +295,8 @@ class Story:
             if not busy and rng.random() < 0.05:
                 busy = True
                 self.counts["act in between"] += 1
-                member.in_between = True
                 self._act(member)
-                busy = member.in_between = False
+                busy = False
 
         member.racing = racing
         self.counts["race"] += 1

@@ -72,8 +72,6 @@ class User:
         moving = self._peek(source) if source != target else None
         if moving is not None:
             self._took_off(target)
-        if self._member.in_between:
-            self._may_count_as_new(source)
         self._fs.user_rename(source, target)
         if moving is not None:
             self._ledger.left.setdefault((self._member.name, source), []).append(moving)
@@ -98,13 +96,6 @@ class User:
             if stat.kind == FILE and (inner == path or inner.startswith(path + b"/")):
                 self._ledger.took_off(self._member, data)
         self._fs.user_remove_tree(path)
-
-    def _may_count_as_new(self, source: bytes) -> None:
-        """What is moved in the very moment in which a scan decides counts as gone, and as new where it is
-        (engine.scan_resolve): who deletes a copy of it elsewhere has not seen that."""
-        for inner, (stat, data) in self._fs.read_tree().items():
-            if stat.kind == FILE and (inner == source or inner.startswith(source + b"/")):
-                self._ledger.affirms(data)
 
     # -- looking
 
