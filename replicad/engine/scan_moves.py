@@ -165,9 +165,9 @@ class Moves:
         return Leave.YES  # a ring: each has moved to where the next one was
 
     def look_at_directory(self, directory: NodeId) -> None:
-        """What may have been moved is this directory, or one above it."""
+        """What may have been moved is this directory, or one above it. (Of what is in the limbo that is known.)"""
         at: Node | None = self._draft.node(directory)
-        while at is not None and at.id not in (ROOT_NODE, STAGING_NODE):
+        while at is not None and at.id not in (ROOT_NODE, STAGING_NODE) and at.parent != LIMBO_NODE:
             self.looked_past[at.parent, at.name] = None
             at = self._draft.node(at.parent)
 
