@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from replicad.core.draft import Draft
+from replicad.core.plan import STAGING_PATH
+from replicad.core.records import DIRECTORY
+from replicad.core.view import STAGING_NODE, Node
 from replicad.engine.scan_state import ANSWERS_MAX
 from replicad.engine.scan_step import Looked
 from replicad.files.changes import Change, Dirty
@@ -228,3 +231,18 @@ def test_a_file_that_takes_a_name_is_itself_though_it_has_the_number_of_the_one_
     world.tell()
     world.end()
     assert world.uid(b"f") == uid
+
+
+def test_what_another_directory_has_taken_the_name_of_is_gone_by_the_first_answer() -> None:
+    """Nothing is on its way; of what was in it nothing is looked for in the limbo."""
+    world = Told()
+    uids = [world.uid(path) for path in (b"e", b"e/y")]
+    draft, staging = Draft(world.view), world.fs.stat(STAGING_PATH)
+    assert staging is not None
+    draft.put_node(Node(STAGING_NODE, 0, STAGING_PATH, DIRECTORY, staging.inode, 0, 0, 0, staging.birth_ns, 0o755))
+    world.view.apply(draft)
+    world.fs.user_remove_tree(b"d")
+    world.fs.user_rename(b"e", b"d")
+    world.tell()
+    assert not world.decide(world.scanner.ask_watch()).void, "it was put off"
+    assert [world.uid(path) for path in (b"d", b"d/y")] == uids
