@@ -1,5 +1,6 @@
 """Disks and mounts as root makes them: a mount inside a folder (I6, S29), and a reboot that changes device numbers."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -207,14 +208,29 @@ class Disk:
 
     def mend(self) -> None:
         """Unmounted, checked, mounted again: a filesystem that had an error stays read-only until then."""
-        run("umount", str(self.place))
-        subprocess.run(["e2fsck", "-fy", self._loop], capture_output=True, check=False)
+        self._unmount()
+        done = subprocess.run(["e2fsck", "-fy", self._loop], capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), f"{done.returncode}: {done.stdout}{done.stderr}"  # 1: errors were corrected
         self.mount_again()
 
     def unmount(self) -> None:
-        run("umount", str(self.place))
+        self._unmount()
         run("losetup", "-d", self._loop)
         until("it is detached", lambda: not run("losetup", "-j", str(self._image)))
+
+    def _unmount(self) -> None:
+        """Until nobody has it mounted: who made a namespace of mounts meanwhile keeps it so, read-only too."""
+        run("umount", str(self.place))
+        until(f"{self._loop} is free", self._is_free, 60)
+
+    def _is_free(self) -> bool:
+        try:
+            os.close(os.open(self._loop, os.O_RDONLY | os.O_EXCL))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise
+        return True
 
     def take_number(self) -> None:
         """Somebody else is attached under the number that this one had."""

@@ -46,9 +46,22 @@ def log(server: Server) -> str:
 
 
 def mounts(base: Path) -> str:
-    """The lines of the table of mounts that are of places within `base`."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    return "\n".join([line for line in lines if str(base) in line] + [f"({len(lines)} mounts in all)"])
+    """The lines of places within `base`, of each namespace's table of mounts: who makes one copies all that is mounted,
+    and keeps it mounted, whatever is unmounted elsewhere."""
+    return "\n".join(f"{who}: {line}" for who, table in _tables() for line in table if str(base) in line)
+
+
+def _tables() -> Iterator[tuple[str, list[str]]]:
+    """With a process that sees it."""
+    seen = set()
+    for process in (Path("/proc/self"), *Path("/proc").glob("[0-9]*")):
+        try:
+            namespace = os.readlink(process / "ns/mnt")
+            table = (process / "mountinfo").read_text(errors="replace") if namespace not in seen else ""
+        except OSError:
+            continue  # it has ended
+        seen.add(namespace)
+        yield f"{process.name} {_name(process)}", table.splitlines()
 
 
 def load() -> str:
