@@ -35,8 +35,10 @@ class Series(Value, frozen=True, gc=False):
 
 
 class Peer(Value, frozen=True, gc=False):
-    """What is kept of a member met. `session`, `session_mark`: of the last session that both sides have confirmed;
-    `next_*`: the one offered and not yet confirmed (0 and b"": none). `status`: its last one, b"" if none was heard.
+    """What is kept of a member met (core.runs; 0 and b"": none). `life`: that of its catalog; `session`,
+    `session_mark`: the run of its catalog that it has shown, knowing that it was taken note of; `next_*`: the last one
+    that was taken note of; `told_*`: the run of this catalog of which it has taken note. `status`: its last one, b"" if
+    none was heard.
     """
 
     member: MemberId
@@ -46,6 +48,9 @@ class Peer(Value, frozen=True, gc=False):
     next_session: int = 0
     next_session_mark: bytes = b""
     last_seen_ms: int | None = None
+    told_session: int = 0
+    told_mark: bytes = b""
+    life: int = 0
 
 
 class Intent(Value, frozen=True, gc=False):

@@ -92,11 +92,9 @@ def _digest(before: int, pairs: list[Pair]) -> int:
 
 
 def _row_sum(row: ObjectRow | None) -> int:
-    return (
-        register_sum(Record(row.uid, row.kind, None, None, row.place_raw or b"", row.content_raw or b""))
-        if row is not None
-        else 0
-    )
+    if row is None or (row.content_raw is not None and not row.live):
+        return 0
+    return register_sum(Record(row.uid, row.kind, None, None, row.place_raw or b"", row.content_raw or b""))
 
 
 def _counted(summary: Summary, pairs: list[Pair]) -> tuple[Summary, list[tuple[int, int]], list[tuple[int, int]]]:

@@ -58,6 +58,11 @@ _CUT_NAMED = prepared(
 )
 # A partial index is used only where the statement says the index's own condition.
 _CUTS = prepared(_UIDS.where(OBJECT.c.cut_parent.is_not(None)))
+_CAME_FROM = prepared(
+    at_most(select(OBJECT.c.uid).where(OBJECT.c.prior.is_not(None), OBJECT.c.prior == bindparam("prior_"))),
+    "prior_",
+    "limit_",
+)
 _GROUP = prepared(_UIDS.where(OBJECT.c.group_uid == bindparam("group_")), "group_")
 _AT_NODE = prepared(_UIDS.where(OBJECT.c.node == bindparam("node_")), "node_")
 _BENEATH = prepared(_UIDS.where(OBJECT.c.beneath == bindparam("node_")), "node_")
@@ -86,6 +91,22 @@ _PENDING_AFTER = prepared(
         .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
     ),
     "commit_",
+    "uid_",
+    "limit_",
+)
+_TOMBSTONES = prepared(
+    at_most(
+        select(OBJECT.c.stored_ms, OBJECT.c.uid)
+        .where(
+            OBJECT.c.live == literal_column("0"),
+            OBJECT.c.content_raw.is_not(None),
+            OBJECT.c.stored_ms <= bindparam("until_"),
+            tuple_(OBJECT.c.stored_ms, OBJECT.c.uid) > tuple_(bindparam("stored_"), bindparam("uid_")),
+        )
+        .order_by(OBJECT.c.stored_ms, OBJECT.c.uid)
+    ),
+    "until_",
+    "stored_",
     "uid_",
     "limit_",
 )
@@ -318,6 +339,15 @@ class Lookups:
         What becomes pending later comes later: a walk from (0, b"") on misses nothing, and goes on where it ended.
         """
         return [(row[0], row[1]) for row in self._rows(_PENDING_AFTER, commit, uid, limit)]
+
+    def came_from(self, directory: Uid) -> bool:
+        """Whether some directory, wherever it is now, would go back into this one if its move were cut."""
+        return bool(self._uids(_CAME_FROM, directory, 1))
+
+    def tombstones(self, until_ms: int, after: tuple[int, Uid], limit: int) -> Sequence[tuple[int, Uid]]:
+        """(when it was stored, UID) of at most `limit` objects that are gone, stored at `until_ms` or before, beyond
+        `after` in that order. The clock that stored them may have been another one."""
+        return [(row[0], row[1]) for row in self._rows(_TOMBSTONES, until_ms, *after, limit)]
 
     def uids_at(self, node: NodeId) -> Sequence[Uid]:
         return (ROOT,) if node == ROOT_NODE else self._uids(_AT_NODE, node)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from replicad.core.ids import REPLICA_MAX, Cn, ReplicaId, Uid
-from replicad.core.records import Stamp, open_record
+from replicad.core.ids import REPLICA_MAX, ROOT, Cn, ReplicaId, Uid
+from replicad.core.records import DIRECTORY, Record, Stamp, open_record
 from replicad.core.view import Node, ObjectState
 from replicad.errors import CatalogError, ProtocolError
 
@@ -64,6 +64,7 @@ class ObjectRow(NamedTuple):
     cut_parent: bytes | None
     cut_name: bytes | None
     group_uid: bytes | None
+    prior: bytes | None
 
     @property
     def pending_bytes(self) -> int:
@@ -147,8 +148,17 @@ def object_row(
         cut_parent,
         cut_name,
         state.group,
+        _prior(held),
     )
     return ObjectRow._make(row)
+
+
+def _prior(held: Record) -> bytes | None:
+    """The directory to which a move of this one would fall back, where that is neither its parent nor the root."""
+    place = held.place
+    if held.kind != DIRECTORY or place is None or not place.prior_name:
+        return None
+    return place.prior_parent if place.prior_parent not in (ROOT, place.parent) else None
 
 
 STATE_COLUMNS = (

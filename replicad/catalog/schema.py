@@ -71,6 +71,7 @@ OBJECT = Table(
     Column("cut_parent", LargeBinary),  # effective (parent, name) of a move that is cut out of a cycle
     Column("cut_name", LargeBinary),
     Column("group_uid", LargeBinary),
+    Column("prior", LargeBinary),  # of a directory that was moved: the directory before, where the record names it
     UniqueConstraint("uid"),
     CheckConstraint("length(uid) IN (16, 20)", name="uid_length"),
     CheckConstraint("place_raw IS NOT NULL OR content_raw IS NOT NULL", name="has_a_register"),
@@ -98,6 +99,15 @@ Index("object_pending", OBJECT.c.pending_commit, OBJECT.c.uid, sqlite_where=text
 # The objects of an entry of the disk; those hidden beneath it.
 Index("object_node", OBJECT.c.node, sqlite_where=text("node IS NOT NULL"))
 Index("object_beneath", OBJECT.c.beneath, sqlite_where=text("beneath IS NOT NULL"))
+# Tombstones, those stored first first: what may be collected.
+Index(
+    "object_gone",
+    OBJECT.c.stored_ms,
+    OBJECT.c.uid,
+    sqlite_where=text("live = 0 AND content_raw IS NOT NULL"),
+)
+# Directories that a cut would send back into this one.
+Index("object_prior", OBJECT.c.prior, sqlite_where=text("prior IS NOT NULL"))
 # All that are cut, and those cut into a directory, by name: siblings may be many. All of one group.
 Index("object_cut", OBJECT.c.cut_parent, OBJECT.c.cut_name, OBJECT.c.uid, sqlite_where=text("cut_parent IS NOT NULL"))
 Index("object_group", OBJECT.c.group_uid, sqlite_where=text("group_uid IS NOT NULL"))
@@ -153,6 +163,9 @@ PEER = Table(
     Column("next_session", Integer, nullable=False),  # 0: none offered
     Column("next_session_mark", LargeBinary, nullable=False),
     Column("last_seen_ms", Integer),  # NULL: never
+    Column("told_session", Integer, nullable=False, server_default="0"),  # 0: it has taken note of no run of ours
+    Column("told_mark", LargeBinary, nullable=False, server_default=text("x''")),
+    Column("life", Integer, nullable=False, server_default="0"),  # of its catalog
 )
 
 INTENT = Table(

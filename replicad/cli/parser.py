@@ -149,6 +149,7 @@ staging_quota=SIZE   space for files that are being put together; a larger file 
 scan_interval=TIME   how often the whole folder is scanned, for what no event told of; 0: never (default 1h)
 preserved_quota=SIZE  ConflictAndDeleted: from 90 % of it on the oldest go, down to 60 % (default 4GiB)
 preserved_min_age=TIME  what is younger stays there, whatever the quota (default 30d)
+tombstone_lifetime=TIME  how long a deletion is remembered at least (default 60d)
 
 These hold at once, on this member alone. One holds for the folder on every member of the group:
 

@@ -49,6 +49,9 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "preserved_min_age": Key(
             seconds(0, 10 * 365 * 86_400, "30d"), "what is younger stays there, whatever the quota", "30d"
         ),
+        "tombstone_lifetime": Key(
+            seconds(3_600, 10 * 365 * 86_400, "60d"), "how long a deletion is remembered at least", "60d"
+        ),
         "conflicts": Key(
             choice("preserve", "sibling"),
             "the loser of a name is preserved, or stands beside the winner; one setting of the whole group",
@@ -60,7 +63,7 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     },
 }
 
-FOLDER_SETTINGS = ("staging_quota", "scan_interval", "preserved_quota", "preserved_min_age")
+FOLDER_SETTINGS = ("staging_quota", "scan_interval", "preserved_quota", "preserved_min_age", "tombstone_lifetime")
 """Keys of a folder that can be set where it is not declared, too (`replicad folder set`)."""
 GROUP_FOLDER_SETTINGS = ("conflicts",)
 """Those that hold for the folder on every member: they are in the hierarchy."""

@@ -115,4 +115,8 @@ class Changed(msgspec.Struct, frozen=True):
     """Something that the status shows has changed (the hierarchy: members, addresses or folders)."""
 
 
-Effect = Send | Fetch | HashFile | WhoHolds | Report | Changed
+class FoundingOver(msgspec.Struct, frozen=True):
+    """The folder's founding is to end now (rule 6: before a tombstone is dropped)."""
+
+
+Effect = Send | Fetch | HashFile | WhoHolds | Report | Changed | FoundingOver

@@ -16,6 +16,17 @@ import msgspec
 
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.ids import COUNTER_MAX, REPLICA_MAX, Uid
+from replicad.core.messages_meeting import (
+    HELD_REQUEST,
+    JUDGED,
+    MEET,
+    NOT_HELD,
+    HeldRequest,
+    Judged,
+    Meet,
+    NotHeld,
+    check_meeting,
+)
 from replicad.core.records import DIGEST_BYTES, REGISTER_BYTES_MAX, Record, open_record
 from replicad.errors import ProtocolError
 
@@ -44,6 +55,10 @@ CODE_NAMES = {
     QUESTION: "question",
     ANSWER: "answer",
     NO_WAY: "no way",
+    MEET: "meet",
+    JUDGED: "judged",
+    HELD_REQUEST: "held request",
+    NOT_HELD: "not held",
 }
 
 PAGE_RECORDS_MAX = 512
@@ -94,6 +109,8 @@ class _Page(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     known: WireSet | None
     settled: bool
     """No record here lay in an unfinished series at its sender (rule 7)."""
+    purged: WireSet = msgspec.field(default_factory=list)
+    """With `known`: what the sender has forgotten. Who does not know all of that may not take `known` over."""
 
 
 class HierarchyChange(_Page, frozen=True, array_like=True, tag=HIERARCHY, kw_only=True):
@@ -325,7 +342,22 @@ Answered = PreservedPage | RestoreReply | NoWay
 OfQuestion = Question | Answer
 Inner = Asked | Answered
 """What only comes in a question or an answer."""
-Message = Page | BackfillRequest | StatusRequest | Status | Fence | FenceReply | Await | AwaitReply | OfQuestion | Inner
+OfMeeting = Meet | Judged
+Message = (
+    Page
+    | BackfillRequest
+    | StatusRequest
+    | Status
+    | Fence
+    | FenceReply
+    | Await
+    | AwaitReply
+    | OfQuestion
+    | Inner
+    | OfMeeting
+    | HeldRequest
+    | NotHeld
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -389,6 +421,8 @@ def _check(message: Message) -> None:
             _check_fence(message.fence)
         case AwaitReply():
             _check_fence(message.fence, [one.member for one in message.members], message.lost)
+        case Meet() | Judged() | HeldRequest() | NotHeld():
+            check_meeting(message)
         case PreservedPage():
             _check_preserved(message)
         case Restore(number=number, to=path):

@@ -18,11 +18,13 @@ from typing import Any
 from replicad.catalog.changes import SetReplicaOwner
 from replicad.catalog.store import Catalog
 from replicad.config.written import KeptFolder
-from replicad.core.effects import Changed, Fetch, HashFile, Report, WhoHolds
+from replicad.core.collection import Circle
+from replicad.core.effects import Changed, Fetch, FoundingOver, HashFile, Report, WhoHolds
 from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.daemon.holding import Holding
+from replicad.daemon.marks import read_mark, write_mark
 from replicad.daemon.verification import Told, Verification
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
@@ -78,6 +80,8 @@ class Shared:
     changed: Callable[[FolderId], None]
     may_send: Callable[[MemberId, FolderId], bool]
     may_receive: Callable[[MemberId, FolderId], bool]
+    circle: Callable[[FolderId], Circle | None]
+    founding_over: Callable[[FolderId], Coroutine[Any, Any, None]]
     clock_ms: Callable[[], int]
 
 
@@ -221,6 +225,9 @@ class FolderRuntime:
             may_receive=lambda member: shared.may_receive(member, folder),
             watch=lambda on_change: Watcher(fs, on_change),
             on_change=self._gathered.on_change,
+            circle=lambda: shared.circle(folder),
+            height=lambda: read_mark(shared.home, folder),
+            note_height=lambda commits: write_mark(shared.home, folder, commits),
             draw=random.SystemRandom().random,
             new_replica=new_replica_id,
             new_bytes=os.urandom,
@@ -264,6 +271,8 @@ class FolderRuntime:
                     self._shared.report(self.place.name, task)
                 case Changed():
                     self._shared.changed(self.place.folder)
+                case FoundingOver():
+                    self._spawn(self._shared.founding_over(self.place.folder))
                 case _:
                     raise AssertionError(f"an effect that nobody carries out: {task}")
 

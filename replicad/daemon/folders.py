@@ -256,6 +256,8 @@ class Folders:
         if alone or (own.how in (CREATED, DECLARED) and founding and not kept.begun):
             return Role.FOUNDER
         # Also where a catalog was lost (rule 11): it ran here before, and the others know more.
+        if kept.begun:
+            return Role.RETURNER
         return Role.MERGER if kept.merge else Role.JOINER
 
     async def _note_begun(self, one: _Kept) -> None:

@@ -13,11 +13,13 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from replicad import __version__
 from replicad.config.settings import Settings
 from replicad.config.written import KeptFolder, read_kept, write_kept
+from replicad.core.collection import Circle
 from replicad.core.effects import Changed, Report
 from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import FolderId, MemberId
@@ -317,8 +319,15 @@ class MemberAtWork:
             changed=self._note_folder,
             may_send=self._may_write,
             may_receive=self._in_folder,
+            circle=self._circle,
+            founding_over=self._end_founding,
             clock_ms=wall_ms,
         )
+
+    async def _end_founding(self, folder: FolderId) -> None:
+        """Asked again by the folder, should it not come about now."""
+        with suppress(DriverStoppedError):
+            await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.end_founding(folder, now_ms)))
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -387,6 +396,14 @@ class MemberAtWork:
     def _in_folder(self, member: MemberId, folder: FolderId) -> bool:
         info = self.book.reading.folders.get(folder)
         return info is not None and member in info.members
+
+    def _circle(self, folder: FolderId) -> Circle | None:
+        info = self.book.reading.folders.get(folder)
+        own = self.identity.member_id
+        if info is None or own not in info.members:
+            return None
+        others = frozenset(info.members) - {own}
+        return Circle(True, others, alone=not others, founded=info.founded is not None)
 
     def _may_write(self, member: MemberId, folder: FolderId) -> bool:
         info = self.book.reading.folders.get(folder)

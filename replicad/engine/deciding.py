@@ -12,5 +12,5 @@ def decide(replica: FolderReplica, *, approve: bool, now_ms: int) -> None:
     if replica.hold is None:
         raise OperatorError("nothing waits for a decision in this folder: see `replicad hold list`")
     replica.root.accept(now_ms)
-    if not approve and replica.phase is not Phase.LEARNING:  # one who learns claims nothing yet
+    if not approve and replica.phase not in (Phase.COMPARING, Phase.LEARNING):  # one who learns claims nothing yet
         replica.catalog.commit(None, phase_changes(Phase.FORGETTING), now_ms=now_ms)

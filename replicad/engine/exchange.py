@@ -19,17 +19,14 @@ import msgspec
 from replicad.catalog.store import Catalog
 from replicad.core.backfill import Backfill, Cycle, EntryRow, Profile
 from replicad.core.cnset import EMPTY, CNSet
-from replicad.core.effects import Effect, LinkDown, LinkUp, Received, Report, Send, Tick
-from replicad.core.ids import Cn, MemberId, ReplicaId, Uid
+from replicad.core.effects import Effect, LinkDown, LinkUp, Received, Send, Tick
+from replicad.core.ids import Cn, MemberId, Uid
 from replicad.core.messages import (
-    ASKED_UIDS_MAX,
-    PAGE_RECORDS_MAX,
     BackfillRequest,
     ContentBackfill,
     ContentChange,
     HierarchyBackfill,
     HierarchyChange,
-    MemberStatus,
     Message,
     Page,
     Status,
@@ -37,23 +34,24 @@ from replicad.core.messages import (
     set_of,
     unseal,
 )
+from replicad.core.messages_meeting import Judged, Meet
 from replicad.core.outbox import TOLD_INTERVALS_MAX, Mark, Push
 from replicad.core.records import Record
+from replicad.core.runs import Run
 from replicad.core.settling import Settling
-from replicad.core.status_board import Known, StatusBoard, open_status, shortened
+from replicad.core.status_board import Known, StatusBoard, open_status
+from replicad.engine.doubts import Doubts
+from replicad.engine.exchange_asking import Asking
 from replicad.engine.exchange_intake import Absorb, Intake
-from replicad.engine.exchange_link import CHANNELS, Link, OwnState, UidsAsked
+from replicad.engine.exchange_link import CHANNELS, Correlations, Link, OwnState
 from replicad.engine.exchange_memory import Memory
 from replicad.engine.exchange_pages import Pager
-from replicad.engine.exchange_status import Speaker, said, shown_set
+from replicad.engine.exchange_status import Speaker, Statuses
+from replicad.engine.meeting import GREET_AGAIN_MS, Meetings, draw_mark
 from replicad.errors import ProtocolError
 
 CLOCK_BACK_MS = 1_000
 """By how much the clock must have gone back between two events for timers to be set anew: more than it is slewed by."""
-UID_ANSWER_MAX_MS = 30_000
-"""After so long a request by UID counts as unanswered."""
-UID_TURNS_MAX = 10_000
-"""Objects asked for by UID of which it is remembered who was asked; some 2 MB."""
 
 
 class Exchange:
@@ -89,15 +87,32 @@ class Exchange:
         self._backfill = Backfill(profile or Profile(), draw)
         self._settling = Settling()
         self._board = StatusBoard(own, draw)
-        self._pager = Pager(catalog, self._settling)
+        self._pager = Pager(catalog, self._settling, lambda: own_state().purged)
         self._mark = Mark(catalog.head, catalog.known)
         self._memory = Memory(catalog, self._board, now_ms)
-        self._correlation = int(draw() * 2**31) << 31
-        self._uid_turns: dict[Uid, int] = {}
+        self._correlations = Correlations(int(draw() * 2**31) << 31)
         self._late: list[Effect] = []
+        self._asking = Asking(catalog, self._backfill, self._memory, self._links, self._correlations)
         self._intake = Intake(catalog, absorb, self._memory, self._settling)
-        self._put_back: ReplicaId | None = None
-        self._speaker = Speaker(catalog, own, own_state, self._memory.begin_session(now_ms))
+        self._doubts = Doubts(catalog, lambda: own_state().purged)
+        self.meetings = Meetings(
+            catalog,
+            Run(self._memory.begin_session(now_ms), draw_mark(draw)),
+            own_state,
+            self._links,
+            may_receive,
+            opened=lambda peer, out: self._statuses.request(peer, out),
+            closed=self._closed,
+        )
+        self._statuses = Statuses(
+            catalog,
+            Speaker(catalog, own, own_state, self.meetings.run.number),
+            self._board,
+            self._links,
+            self._correlations,
+            may_receive=may_receive,
+            serves=self._serves,
+        )
         self._memory.recall(self._settling, now_ms)
 
     # -- what the replica calls
@@ -134,31 +149,13 @@ class Exchange:
     def ask_for(self, uids: Iterable[Uid], now_ms: int) -> list[Effect]:
         """Ask for objects whatever the CNs say (rule 10): each call asks the next peer. Call again, later, for what did
         not come; what finds no peer that is free now is not asked for."""
-        out: list[Effect] = []
-        free = sorted(peer for peer in self._sources() if not self._links[peer].asked)
-        by_peer: dict[MemberId, list[Uid]] = {}
-        for uid in uids if free else ():
-            turn = self._uid_turns.pop(uid, 0)
-            batch = by_peer.setdefault(free[turn % len(free)], [])
-            if len(batch) < ASKED_UIDS_MAX:
-                batch.append(uid)
-                self._uid_turns[uid] = turn + 1
-                if len(self._uid_turns) > UID_TURNS_MAX:
-                    del self._uid_turns[next(iter(self._uid_turns))]
-        for peer, batch in by_peer.items():
-            correlation = self._next_correlation()
-            self._links[peer].asked[correlation] = UidsAsked(tuple(batch), now_ms)
-            out.append(Send(peer, self._request(peer, correlation, wanted=None, uids=batch)))
-        return out
+        return self._asking.ask_for(uids, self._sources(), now_ms)
 
     def synchronize(self, now_ms: int) -> list[Effect]:
         """REQUIREMENTS P16: ask everyone for its status, tell everyone ours, make every backfill entry due."""
         self._backfill.expire(now_ms)
         out: list[Effect] = []
-        own = self._speaker.status(self._links, now_ms)
-        for peer in self._links:
-            self._request_status(peer, out)
-            self._send_status(peer, self._next_correlation(), own, now_ms, out)
+        self._statuses.synchronize(now_ms, out)
         self._advance(now_ms, out)
         return out
 
@@ -170,8 +167,10 @@ class Exchange:
         due += (self._board.next_due_ms(), self._memory.next_due_ms())
         for link in self._links.values():
             due.append(link.outbox.next_due_ms())
+            if not link.judged:
+                due.append(link.greeted_ms + GREET_AGAIN_MS)
             if link.asked:
-                due.extend([asked.asked_ms + UID_ANSWER_MAX_MS for asked in link.asked.values()])
+                due.extend(link.asked_until_ms())
         return min([one for one in due if one is not None], default=None)
 
     def clock_set_back(self, back_ms: int) -> None:
@@ -179,9 +178,7 @@ class Exchange:
         for part in (self._backfill, self._settling, self._board, self._memory):
             part.clock_set_back(back_ms)
         for link in self._links.values():
-            link.outbox.clock_set_back(back_ms)
-            for asked in link.asked.values():
-                asked.asked_ms -= back_ms
+            link.clock_set_back(back_ms)
 
     def close(self, now_ms: int) -> None:
         """Before the catalog is closed: store what peers said."""
@@ -206,7 +203,7 @@ class Exchange:
     def put_back(self) -> bool:
         """A peer knows changes under this catalog's replica id that it has not made: nothing may be originated under
         it (I5), and pages that hold such changes are not taken, until it is renewed."""
-        return self._put_back == self._catalog.replica
+        return self._doubts.put_back
 
     def connected(self) -> Sequence[MemberId]:
         return sorted(self._links)
@@ -235,6 +232,16 @@ class Exchange:
     def cycle_with(self, peer: MemberId) -> Cycle | None:
         return self._backfill.cycle(peer)
 
+    def begin_anew(self, now_ms: int) -> None:
+        """What is known is less than it was, and every series begins at 0."""
+        for peer, link in self._links.items():
+            link.close()
+            self._backfill.ended(peer, "this member was put back", now_ms)
+            self._intake.part(peer)
+            self._intake.meet(peer)
+            self._memory.meet(peer, now_ms)
+        self._mark = Mark(self._catalog.head, self._catalog.known)
+
     def forget(self, member: MemberId) -> None:
         """It was removed from the group."""
         self._board.forget(member)
@@ -250,7 +257,7 @@ class Exchange:
         self._backfill.met(peer)
         self._board.link_up(peer, now_ms)
         self._board.mark(now_ms)
-        self._request_status(peer, out)
+        self.meetings.greet(peer, now_ms, out)
 
     def _link_down(self, peer: MemberId, now_ms: int) -> None:
         if self._links.pop(peer, None) is None:
@@ -261,16 +268,65 @@ class Exchange:
         self._intake.part(peer)
         self._memory.part(peer, now_ms)
 
+    # -- meeting
+
+    def _meet(self, peer: MemberId, meet: Meet, now_ms: int, out: list[Effect]) -> None:
+        link = self._links[peer]
+        link.speaks_for(meet.replica)
+        known, purged = set_of(meet.known), set_of(meet.purged)
+        if self.meetings.begins_anew(peer, meet):
+            self._forget_told(peer, link)
+        link.known, link.begun = known, meet.begun
+        self.meetings.meet(peer, meet, self._board.member(peer), now_ms, out)
+        if self._may_send(peer):
+            self._doubts.beyond(peer, link.known, out)
+        self.meetings.purged(peer, purged, now_ms, out)
+
+    def _forget_told(self, peer: MemberId, link: Link) -> None:
+        """It has begun anew, and may know less than it has told."""
+        before = self._board.member(peer)
+        told = link.offers.union(link.known).union(before.known if before is not None else EMPTY)
+        link.close()
+        self._unsay(peer, told)
+
+    def _unsay(self, member: MemberId, told: CNSet) -> None:
+        """It does not know this any more: what nobody else shows is not waited for."""
+        for other, status in self._board.members().items():
+            told = told.minus(status.known) if other != member else told
+        for link in self._links.values():
+            told = told.minus(link.offers)
+        self._backfill.clear(told)
+
+    def _judged(self, peer: MemberId, judged: Judged, now_ms: int, out: list[Effect]) -> None:
+        if not self.meetings.judged(peer, judged, now_ms, out):
+            self._doubts.find(f"{peer} remembers more of this member than its catalog does: it was put back", out)
+
+    def _closed(self, peer: MemberId, now_ms: int) -> None:
+        self._backfill.ended(peer, "it has forgotten what is not known here", now_ms)
+
+    def reopen(self, now_ms: int, *, anew: bool = False) -> list[Effect]:
+        """To be called when this member's own state, or what it has purged, is another. `anew`: it begins anew."""
+        out: list[Effect] = []
+        if anew:
+            self.meetings.greet_anew(now_ms, out)
+        self.meetings.reopen(now_ms, out)
+        self._board.mark(now_ms)
+        return out
+
     def _sources(self) -> dict[MemberId, CNSet]:
         """Connected peers that may be asked, with what they would serve."""
-        return {
-            peer: link.offers for peer, link in self._links.items() if link.replica is not None and self._may_send(peer)
-        }
+        return {peer: link.offers for peer, link in self._links.items() if link.open and self._may_send(peer)}
 
     # -- messages
 
     def _received(self, peer: MemberId, message: Message, now_ms: int, out: list[Effect]) -> None:
         match message:
+            case Meet():
+                self._meet(peer, message, now_ms, out)
+            case Judged():
+                self._judged(peer, message, now_ms, out)
+            case _ if not self._links[peer].open:
+                pass  # it is told again when records may cross the link
             case HierarchyChange() | ContentChange() | HierarchyBackfill() | ContentBackfill():
                 self._page(peer, message, now_ms, out)
             case BackfillRequest():
@@ -279,7 +335,7 @@ class Exchange:
                 known = set_of(message.known)
                 self._links[peer].speaks_for(message.replica)
                 self._shown(peer, known, now_ms, out)
-                self._send_status(peer, message.correlation, self._speaker.status(self._links, now_ms), now_ms, out)
+                self._statuses.answer(peer, message.correlation, now_ms, out)
             case Status():
                 self._status(peer, message, now_ms, out)
             case _:
@@ -293,17 +349,7 @@ class Exchange:
         if not self._may_receive(peer):
             return
         self._links[peer].outbox.hear(base, now_ms)
-        make = self._channel.answer
-        if not self._serves():
-            page = self._pager.loose(make, request.correlation, ())
-        elif request.uids:
-            held = self._catalog.objects(request.uids)
-            page = self._pager.loose(make, request.correlation, [state.record for state in held])
-        elif request.wanted is not None:
-            page = self._pager.loose(make, request.correlation, self._catalog.with_cns(wanted, request.records_max))
-        else:
-            after = request.after if request.replica == self._catalog.replica else 0
-            page = self._pager.series(make, request.correlation, after, base, request.records_max)
+        page = self._pager.answer(self._channel.answer, request, base, wanted, serves=self._serves())
         out.append(Send(peer, page))
 
     def _status(self, peer: MemberId, message: Status, now_ms: int, out: list[Effect]) -> None:
@@ -314,15 +360,26 @@ class Exchange:
         link = self._links[peer]
         link.speaks_for(own.status.replica)
         trusted = heard if self._may_send(peer) else []
-        before = self._board.member(peer)
+        before, unsaid = self._board.members(), []
         for newer in self._board.take(peer, [own, *trusted], now_ms):
-            if newer is not own or before is None or before.tells() != own.tells():
+            last = before.get(newer.member)
+            if newer is not own or last is None or last.tells() != own.tells():
                 self._memory.said_something_new(newer.member)
+            if last is not None and newer.whole and not newer.known.contains_all(last.known):
+                unsaid.append((newer.member, last.known.minus(newer.known)))
+        link.known = link.known.union(own.known)
+        self.meetings.purged(peer, own.purged, now_ms, out)
+        if link.open and own.whole and self._board.member(peer) is own:
+            link.offers = own.known  # what it has told before, and knows no more, is not asked of it (it was put back)
+        for member, told in unsaid:
+            self._unsay(member, told)
+        if not link.open:
+            return
         self._shown(peer, own.known, now_ms, out)
         if not own.whole:
             return
         self._intake.cover(peer, own.status.replica, own.status.head, own.known)
-        self._compare_digests(peer, own, out)
+        self._doubts.compare(self._links[peer], own, out)
 
     def _shown(self, peer: MemberId, known: CNSet, now_ms: int, out: list[Effect]) -> None:
         """A peer has shown what it knows, and would serve (P8: what we lack of it becomes an entry)."""
@@ -332,26 +389,8 @@ class Exchange:
         if link.offers.interval_count() > TOLD_INTERVALS_MAX:
             link.offers = known
         if self._may_send(peer):
-            self._check_put_back(peer, known, out)
+            self._doubts.beyond(peer, known, out)
             self._backfill.lack(known, self._catalog.known, now_ms)
-
-    def _compare_digests(self, peer: MemberId, own: Known, out: list[Effect]) -> None:
-        """Section 7: equal sets and unequal digests prove a fault."""
-        ours = self._catalog.digest.to_bytes(16, "big")
-        if own.status.digest == ours or own.known != self._catalog.known:
-            return
-        if own.purged == self._own_state().purged and self._links[peer].report_once(ours, own.status.digest):
-            out.append(Report(0, f"this member and {peer} know the same changes and hold different records"))
-
-    def _check_put_back(self, peer: MemberId, known: CNSet, out: list[Effect]) -> bool:
-        """Whether `known` holds changes of this catalog's that it never made."""
-        ahead = known.last(self._catalog.replica) > self._catalog.counter
-        if ahead and not self.put_back:
-            self._put_back = self._catalog.replica
-            out.append(
-                Report(0, f"{peer} knows changes of this member that its catalog does not have: it was put back")
-            )
-        return ahead
 
     # -- pages
 
@@ -365,15 +404,21 @@ class Exchange:
             return
         link = self._links[peer]
         link.speaks_for(page.replica)
+        if shown is not None:
+            link.known = link.known.union(shown)
+            self.meetings.purged(peer, set_of(page.purged), now_ms, out)
+            if not link.open:
+                return
         cns = CNSet.of(cn for record in records for cn in record.cns())
-        if self._check_put_back(peer, cns.union(shown or EMPTY), out):
+        if self._doubts.beyond(peer, cns.union(shown or EMPTY), out):
             self._backfill.ended(peer, "this member was put back", now_ms)
             return
-        progressed = self._intake.take(peer, page, records, shown, link.offers, now_ms)
+        asked = page.correlation in link.asked
+        progressed = self._intake.take(peer, page, records, shown, link.offers, now_ms, asked=asked)
         link.outbox.hear(cns, now_ms)
         if shown is not None:
             self._shown(peer, shown, now_ms, out)
-        self._progress(peer, page, progressed, now_ms, out)
+        self._asking.progress(peer, page, progressed, now_ms, out)
         unsettled = frozenset(record.uid for record in records if not self._settling.settled(record.uid))
         self._notice(now_ms, out, source=peer, unsettled=unsettled)
 
@@ -381,49 +426,6 @@ class Exchange:
         record = unseal(wire)  # type: ignore[arg-type]
         self._channel.check_kind(record.kind)
         return record
-
-    # -- backfill
-
-    def _progress(self, peer: MemberId, page: Page, progressed: bool, now_ms: int, out: list[Effect]) -> None:
-        """Clear what came; go on with the cycle to which the page belongs."""
-        self._backfill.clear(self._catalog.known)
-        link = self._links[peer]
-        link.asked.pop(page.correlation, None)
-        cycle = self._backfill.cycle(peer)
-        if cycle is None or page.correlation != link.correlation:
-            return
-        if cycle.wanted is not None:
-            cycle.wanted = cycle.wanted.minus(self._catalog.known)
-            more = bool(cycle.wanted) and progressed
-        else:
-            more = page.end < page.head and progressed
-        if more:
-            self._backfill.progressed(peer, now_ms)
-            self._ask(cycle, out)
-        else:
-            self._backfill.ended(
-                peer, "" if progressed or page.end == page.head else "its page brought nothing", now_ms
-            )
-
-    def _ask(self, cycle: Cycle, out: list[Effect]) -> None:
-        link = self._links[cycle.peer]
-        link.correlation = self._next_correlation()
-        out.append(Send(cycle.peer, self._request(cycle.peer, link.correlation, wanted=cycle.wanted, uids=())))
-
-    def _request(
-        self, peer: MemberId, correlation: int, *, wanted: CNSet | None, uids: Sequence[Uid]
-    ) -> BackfillRequest:
-        replica = self._links[peer].replica
-        assert replica is not None, "a peer is asked that has not said who it is"
-        return BackfillRequest(
-            correlation=correlation,
-            replica=replica,
-            after=self._memory.row(peer, replica).position,
-            base=shortened(self._catalog.known).encode(),
-            records_max=PAGE_RECORDS_MAX,
-            wanted=shortened(wanted).encode() if wanted is not None else None,
-            uids=list(uids),
-        )
 
     # -- what follows by itself
 
@@ -452,7 +454,7 @@ class Exchange:
 
     def _push(self, peer: MemberId, push: Push | None, out: list[Effect]) -> None:
         if push is not None:
-            pages = self._pager.pushed(self._channel.push, self._next_correlation(), push)
+            pages = self._pager.pushed(self._channel.push, self._correlations.next(), push)
             out.extend(Send(peer, page) for page in pages)
 
     def _advance(self, now_ms: int, out: list[Effect]) -> None:
@@ -460,41 +462,12 @@ class Exchange:
             self._backfill.ended(peer, "no page came", now_ms)
         if len(self._backfill):
             for cycle in self._backfill.begin(self._sources(), self._catalog.known, now_ms):
-                self._ask(cycle, out)
+                self._asking.ask(cycle, out)
         for peer, link in self._links.items():
             self._push(peer, link.outbox.due(self._catalog.head, now_ms, self._settling.settled), out)
-            if link.asked:
-                for late in [key for key, one in link.asked.items() if now_ms - one.asked_ms >= UID_ANSWER_MAX_MS]:
-                    del link.asked[late]
+            link.drop_unanswered(now_ms)
+            if not link.judged and now_ms >= link.greeted_ms + GREET_AGAIN_MS:
+                self.meetings.greet(peer, now_ms, out)
         self._settling.expire(now_ms)
-        self._send_due_statuses(now_ms, out)
+        self._statuses.send_due(now_ms, out)
         self._memory.keep_if_due(now_ms)
-
-    # -- statuses
-
-    def _send_due_statuses(self, now_ms: int, out: list[Effect]) -> None:
-        due = self._board.due(now_ms)
-        if not due:
-            return
-        own = self._speaker.status(self._links, now_ms)
-        for peer, period_over in due:
-            if period_over or self._links[peer].said != said(own) or self._board.has_to_relay(peer):
-                self._send_status(peer, self._next_correlation(), own, now_ms, out)
-            else:
-                self._board.nothing_new(peer)
-
-    def _send_status(self, peer: MemberId, correlation: int, own: MemberStatus, now_ms: int, out: list[Effect]) -> None:
-        if self._may_receive(peer):
-            out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer))))
-            self._links[peer].said = said(own)
-        self._board.sent(peer, now_ms)
-
-    def _request_status(self, peer: MemberId, out: list[Effect]) -> None:
-        if self._may_receive(peer):
-            known = shown_set(self._catalog.known, self._serves()).encode()
-            request = StatusRequest(correlation=self._next_correlation(), replica=self._catalog.replica, known=known)
-            out.append(Send(peer, request))
-
-    def _next_correlation(self) -> int:
-        self._correlation += 1
-        return self._correlation

@@ -42,8 +42,11 @@ class Intake:
         shown: CNSet | None,
         offers: CNSet,
         now_ms: int,
+        *,
+        asked: bool = False,
     ) -> bool:
-        """Store a page that was validated; `shown` is S, `offers` what the peer had shown before.
+        """Store a page that was validated; `shown` is S, `offers` what the peer had shown before. `asked`: its records
+        were asked for by UID.
 
         Returns whether it brought anything, or moved w.
         """
@@ -52,7 +55,9 @@ class Intake:
         taken = take(row, page.begin, page.end, page.head, shown is not None)
         cns = CNSet.of(cn for record in records for cn in record.cns())
         learned = cns.union(shown) if taken.learn and shown is not None else cns
-        self._store(peer, page, records, learned, taken, now_ms)
+        held = Draft(self._catalog)
+        fresh = [record for record in records if asked or not self._was_collected(held, record)]
+        self._store(peer, page, fresh, learned, taken, now_ms)
         self._settle(peer, page, records, cns.minus(before), offers.union(shown or EMPTY), now_ms)
         if shown is not None and taken.learn:
             self._settling.completed(peer, page.replica, page.head, shown)
@@ -94,6 +99,11 @@ class Intake:
         # Only now: a commit that fails must not leave a row here that claims what was not stored (I2).
         self._memory.set_row(peer, page.replica, taken.row)
         self._memory.rows_stored()
+
+    def _was_collected(self, draft: Draft, record: Record) -> bool:
+        """What is known and not held was forgotten here, as a deletion that everyone has installed: a page that was
+        long on its way does not bring it back (I7)."""
+        return all(cn in draft.known for cn in record.cns()) and draft.object(record.uid) is None
 
     def _settle(
         self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, offers: CNSet, now_ms: int

@@ -23,6 +23,8 @@ from replicad.errors import ProtocolError
 
 REPLICAS_PER_LINK_MAX = 16
 """Replica ids that a peer may show on one link: it takes a new one when it was put back, and that once."""
+UID_ANSWER_MAX_MS = 30_000
+"""After so long a request by UID counts as unanswered."""
 REPORTS_MAX = 64
 """Pairs of unequal digests remembered, so that each is reported once."""
 
@@ -65,9 +67,26 @@ class OwnState(msgspec.Struct, frozen=True):
     missing: CNSet = EMPTY
     not_wanted: CNSet = EMPTY
     purged: CNSet = EMPTY
+    begun: bool = True
+    """It takes part: it is no joiner, and does not rejoin."""
+    compares: bool = False
+    """It finds out what others have forgotten: no record crosses any link."""
+    doubts: bool = False
+    """What is known is not sure, and not told."""
     pending_files: int = 0
     pending_bytes: int = 0
     oldest_ms: int | None = None
+
+
+class Correlations:
+    """Numbers of requests and pushes, in turn, after `last`."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+
+    def next(self) -> int:
+        self._last += 1
+        return self._last
 
 
 @dataclass(slots=True)
@@ -81,6 +100,19 @@ class Link:
     """For as long as the link is up: nothing told on it outlives it."""
 
     outbox: Outbox = field(default_factory=Outbox)
+    known: CNSet = EMPTY
+    """What the peer has told that it knows; it may understate."""
+    purged: CNSet | None = None
+    """The peer's, as last told; None: it has not met this member yet."""
+    begun: bool = False
+    """The peer takes part."""
+    open: bool = False
+    """Records may cross it."""
+    greeted_ms: int = 0
+    greeted_as: ReplicaId | None = None
+    """This member's replica id then."""
+    judged: bool = False
+    """The peer has answered our `Meet`."""
     replica: ReplicaId | None = None
     """The peer's, as last shown."""
     offers: CNSet = EMPTY
@@ -102,6 +134,26 @@ class Link:
         if len(self._replicas) > REPLICAS_PER_LINK_MAX:
             raise ProtocolError("a peer changes its replica id again and again")
         self.replica = replica
+
+    def close(self) -> None:
+        """No record crosses it for now; what was told is told anew when it opens."""
+        self.open, self.outbox, self.offers, self.said = False, Outbox(), EMPTY, None
+        self.asked.clear()
+
+    def asked_until_ms(self) -> list[int]:
+        """When each of the requests by UID counts as unanswered."""
+        return [asked.asked_ms + UID_ANSWER_MAX_MS for asked in self.asked.values()]
+
+    def drop_unanswered(self, now_ms: int) -> None:
+        if self.asked:
+            for late in [key for key, one in self.asked.items() if now_ms - one.asked_ms >= UID_ANSWER_MAX_MS]:
+                del self.asked[late]
+
+    def clock_set_back(self, back_ms: int) -> None:
+        self.outbox.clock_set_back(back_ms)
+        for asked in self.asked.values():
+            asked.asked_ms -= back_ms
+        self.greeted_ms -= back_ms
 
     def report_once(self, ours: bytes, theirs: bytes) -> bool:
         if (ours, theirs) in self.reported or len(self.reported) >= REPORTS_MAX:

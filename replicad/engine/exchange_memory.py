@@ -18,11 +18,13 @@ from replicad.core.messages import MemberStatus
 from replicad.core.series import Row
 from replicad.core.settling import Settling
 from replicad.core.status_board import Known, StatusBoard, open_status
+from replicad.engine.meeting import LIFE_META, new_life
 from replicad.errors import ProtocolError
 
 KEEP_INTERVAL_MS = 10_000
 """What is waiting to be stored gets a commit of its own at most so often, and when a link goes."""
 SESSION_META = "exchange.session"
+"""The number of the last run."""
 
 
 class Memory:
@@ -40,7 +42,8 @@ class Memory:
         """A number greater than that of any session before, also where the catalog was put back and the clock not."""
         kept = self._catalog.meta(SESSION_META)
         session = max(int(kept) + 1 if kept is not None else 1, now_ms)
-        self._catalog.commit(None, [SetMeta(SESSION_META, b"%d" % session)], now_ms=now_ms)
+        life = [] if self._catalog.meta(LIFE_META) is not None else [new_life(self._catalog, 0, now_ms)]
+        self._catalog.commit(None, [SetMeta(SESSION_META, b"%d" % session), *life], now_ms=now_ms)
         return session
 
     def recall(self, settling: Settling, now_ms: int) -> None:
@@ -56,6 +59,8 @@ class Memory:
     # -- rows
 
     def meet(self, peer: MemberId, now_ms: int) -> None:
+        """Go on from what is stored."""
+        self._rows_waiting = dict.fromkeys(row for row in self._rows_waiting if row[0] != peer)
         self._rows[peer] = {row.replica: Row(row.position, row.head) for row in self._catalog.series(peer)}
         if self._catalog.peer(peer) is None:
             # Before any row of it: `recall` finds the series of the peers that are listed.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from replicad.catalog.pages import PageRows
 from replicad.catalog.store import Catalog
 from replicad.core.cnset import CNSet
-from replicad.core.messages import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, Page, WireRecord, seal, unseal
+from replicad.core.messages import PAGE_BYTES_MAX, PAGE_RECORDS_MAX, BackfillRequest, Page, WireRecord, seal, unseal
 from replicad.core.outbox import Push
 from replicad.core.records import Record
 from replicad.core.settling import Settling
@@ -20,9 +20,22 @@ PAGE_SET_INTERVALS_MAX = 100_000
 class Pager:
     """Reads pages of one catalog."""
 
-    def __init__(self, catalog: Catalog, settling: Settling) -> None:
+    def __init__(self, catalog: Catalog, settling: Settling, purged: Callable[[], CNSet]) -> None:
         self._catalog = catalog
         self._settling = settling
+        self._purged = purged
+
+    def answer(self, make: AnswerType, request: BackfillRequest, base: CNSet, wanted: CNSet, *, serves: bool) -> Page:
+        """One page, whatever was asked for; empty where nothing may be served."""
+        if not serves:
+            return self.loose(make, request.correlation, ())
+        if request.uids:
+            held = self._catalog.objects(request.uids)
+            return self.loose(make, request.correlation, [state.record for state in held])
+        if request.wanted is not None:
+            return self.loose(make, request.correlation, self._catalog.with_cns(wanted, request.records_max))
+        after = request.after if request.replica == self._catalog.replica else 0
+        return self.series(make, request.correlation, after, base, request.records_max)
 
     def series(self, make: AnswerType, correlation: int, after: int, base: CNSet, records_max: int) -> Page:
         """The next page of a series."""
@@ -74,6 +87,7 @@ class Pager:
             records=list(rows.records),
             known=rows.known.encode() if whole and rows.known is not None else None,
             settled=self._all_settled(rows.records),
+            purged=self._purged().encode() if whole else [],
         )
 
     def _all_settled(self, wires: Sequence[WireRecord]) -> bool:

@@ -1,17 +1,18 @@
-"""This member's own status (docs/PROTOCOL.md, sections 3 and 5)."""
+"""This member's own status, and the sending of it (docs/PROTOCOL.md, sections 3 to 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from replicad.catalog.store import Catalog
 from replicad.core.cnset import EMPTY, CNSet
+from replicad.core.effects import Effect, Send
 from replicad.core.ids import MemberId
-from replicad.core.messages import MemberStatus
-from replicad.core.status_board import shortened, widened
-from replicad.engine.exchange_link import OwnState
+from replicad.core.messages import MemberStatus, Status, StatusRequest
+from replicad.core.status_board import StatusBoard, shortened, widened
+from replicad.engine.exchange_link import Correlations, Link, OwnState
 
 
 def shown_set(known: CNSet, serves: bool) -> CNSet:
@@ -60,3 +61,59 @@ class Speaker:
             time_ms=now_ms,
             connected=[bytes.fromhex(peer) for peer in sorted(connected)],
         )
+
+
+class Statuses:
+    """Sends them, of one exchange. `links`: the exchange's own, by peer. `serves`: as in OwnState."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        speaker: Speaker,
+        board: StatusBoard,
+        links: Mapping[MemberId, Link],
+        correlations: Correlations,
+        *,
+        may_receive: Callable[[MemberId], bool],
+        serves: Callable[[], bool],
+    ) -> None:
+        self._catalog = catalog
+        self._speaker = speaker
+        self._board = board
+        self._links = links
+        self._correlations = correlations
+        self._may_receive = may_receive
+        self._serves = serves
+
+    def send_due(self, now_ms: int, out: list[Effect]) -> None:
+        due = self._board.due(now_ms)
+        if not due:
+            return
+        own = self._speaker.status(self._links, now_ms)
+        for peer, period_over in due:
+            if period_over or self._links[peer].said != said(own) or self._board.has_to_relay(peer):
+                self._send(peer, self._correlations.next(), own, now_ms, out)
+            else:
+                self._board.nothing_new(peer)
+
+    def synchronize(self, now_ms: int, out: list[Effect]) -> None:
+        """Ask everyone for its status, tell everyone ours."""
+        own = self._speaker.status(self._links, now_ms)
+        for peer in self._links:
+            self.request(peer, out)
+            self._send(peer, self._correlations.next(), own, now_ms, out)
+
+    def answer(self, peer: MemberId, correlation: int, now_ms: int, out: list[Effect]) -> None:
+        self._send(peer, correlation, self._speaker.status(self._links, now_ms), now_ms, out)
+
+    def request(self, peer: MemberId, out: list[Effect]) -> None:
+        if self._may_receive(peer):
+            known = shown_set(self._catalog.known, self._serves()).encode()
+            request = StatusRequest(correlation=self._correlations.next(), replica=self._catalog.replica, known=known)
+            out.append(Send(peer, request))
+
+    def _send(self, peer: MemberId, correlation: int, own: MemberStatus, now_ms: int, out: list[Effect]) -> None:
+        if self._may_receive(peer):
+            out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer))))
+            self._links[peer].said = said(own)
+        self._board.sent(peer, now_ms)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replicad.catalog.changes import Change as CatalogChange
-from replicad.catalog.changes import RenewReplica, SetMeta
+from replicad.catalog.changes import SetMeta
 from replicad.catalog.store import Catalog
 from replicad.core.absorb import absorb
 from replicad.core.draft import Draft
@@ -27,13 +27,23 @@ from replicad.core.effects import Changed, Effect, Fetched, LinkDown, LinkUp, Re
 from replicad.core.fence import WAIT_BYTES
 from replicad.core.fetching import Fetching
 from replicad.core.ids import MemberId, Uid
-from replicad.core.messages import CONTENT, Await, AwaitReply, Fence, FenceReply, OfQuestion, Status
+from replicad.core.messages import (
+    CONTENT,
+    Await,
+    AwaitReply,
+    Fence,
+    FenceReply,
+    OfQuestion,
+    Status,
+)
+from replicad.core.messages_meeting import HeldRequest, NotHeld
 from replicad.core.plan import node_path
 from replicad.core.records import Record
 from replicad.core.tree import Slot, wanted_path
 from replicad.core.want import settle
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.clocks import Clocks
+from replicad.engine.course import Course
 from replicad.engine.digesting import STORES
 from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
@@ -42,8 +52,8 @@ from replicad.engine.fences import Fences
 from replicad.engine.fetched import take_fetched
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
-from replicad.engine.holds import Hold, forget_some
-from replicad.engine.joining import Claim
+from replicad.engine.height import HeightMark
+from replicad.engine.holds import Hold
 from replicad.engine.looking import Looking
 from replicad.engine.missing_parents import MissingParents
 from replicad.engine.phases import (
@@ -51,12 +61,11 @@ from replicad.engine.phases import (
     IN_ERROR,
     INITIAL_SYNC,
     NORMAL,
+    STALE,
     FolderState,
     Phase,
     Role,
-    merges,
     phase_at_start,
-    phase_changes,
 )
 from replicad.engine.policy import take_policy
 from replicad.engine.preserved import Preserved
@@ -64,6 +73,7 @@ from replicad.engine.recovery import recover
 from replicad.engine.root_watch import RootWatch
 from replicad.engine.scan import Scanner
 from replicad.engine.settings import FolderSettings
+from replicad.engine.tombstones import Tombstones
 from replicad.engine.verifying import Verifying
 from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
@@ -93,9 +103,9 @@ class FolderReplica:
         self._own = own
         self._around = around
         self._now_ms = now_ms
-        self.phase = phase_at_start(catalog, role, now_ms)
+        self.height = HeightMark(catalog, around.height, around.note_height, now_ms)
+        phase = phase_at_start(catalog, role, now_ms)
         self.root = RootWatch(catalog, fs, around.new_bytes, now_ms)
-        self._claim: Claim | None = None
         self._unclean = False
         self._settlings = 0
         self._scanned_ms = now_ms
@@ -114,6 +124,23 @@ class FolderReplica:
             serves=lambda: self.phase is not Phase.FOUNDING,
         )
         self._missing_parents = MissingParents(self.exchange)
+        self.tombstones = Tombstones(
+            catalog, self.exchange, around.circle, lambda: self.settings.tombstone_lifetime_ms, now_ms
+        )
+        self.course = Course(
+            phase,
+            catalog,
+            fs,
+            own,
+            self.exchange,
+            self.tombstones,
+            self.root,
+            around,
+            self.height,
+            entered=lambda: self.workbench.offer(catalog.pending(1)),
+            claimed=lambda: self.disk.look_everywhere(),
+            now_ms=now_ms,
+        )
         self.clocks = Clocks(catalog, self.exchange)
         self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
@@ -154,8 +181,9 @@ class FolderReplica:
         """Finish what the last run left, then look at everything. Raises OperatorError, CatalogError, OSError."""
         self._now_ms = now_ms
         self._unclean = self.catalog.meta(RUNNING_META) is not None
+        out = self.course.start(now_ms)
         self.root.begin(now_ms)
-        out = self._take_root_reports()
+        out += self._take_root_reports()
         if not self.root.fault:
             out += self._recover(now_ms)
         self.fences = Fences(
@@ -192,19 +220,20 @@ class FolderReplica:
         match event:
             case Received(_, Fence() | FenceReply() | Await() | AwaitReply()):
                 out += self.fences.handle(event, now_ms)
+            case Received(_, HeldRequest() | NotHeld()):
+                out += self.course.handle(event, now_ms)
             case Received(_, message) if isinstance(message, OfQuestion):
                 out += self.preserved.handle(event, now_ms)
             case Received(peer, message):
                 out += self.exchange.handle(event, now_ms)
                 if isinstance(message, Status):
                     self.fetching.status_changed(peer, now_ms)
-                if self.phase is Phase.LEARNING:
-                    self._learned(now_ms)
                 out += self._after_exchange(now_ms)
             case LinkUp() | LinkDown():
                 out += self.exchange.handle(event, now_ms)
                 out += self.fences.handle(event, now_ms)
                 out += self.preserved.handle(event, now_ms)
+                self.course.woken(now_ms)
                 self.fetching.linked(now_ms)
             case Fetched():
                 take_fetched(event, self.catalog, self.fs, self.fetching, self.workbench, now_ms)
@@ -241,9 +270,8 @@ class FolderReplica:
             if self.settings.scan_interval_ms:
                 due.append(self._scanned_ms + self.settings.scan_interval_ms)
         if self._may_apply():
-            due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms()]
-        if self.phase in (Phase.FORGETTING, Phase.CLAIMING) and not self.root.fault:
-            due.append(now_ms)
+            due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms(), self.tombstones.next_due_ms()]
+        due += [self.course.next_due_ms(now_ms), self.height.next_due_ms()]
         if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         due.append(self._missing_parents.next_due_ms())
@@ -256,16 +284,21 @@ class FolderReplica:
         self.exchange.close(now_ms)
         if not self.root.fault:
             self.catalog.commit(None, [SetMeta(RUNNING_META, None)], now_ms=now_ms)
+        self.height.note(now_ms, at_once=True)
         self.catalog.close()
 
     # -- what the status shows
 
     @property
+    def phase(self) -> Phase:
+        return self.course.phase
+
+    @property
     def state(self) -> FolderState:
         if self.root.fault:
             return FolderState(IN_ERROR, self.root.fault)
-        if self.phase is not Phase.TAKING_PART:
-            return FolderState(INITIAL_SYNC)
+        if not self.course.takes_part:
+            return FolderState(AUTO_RECOVERY if self.course.why else INITIAL_SYNC)
         if self.disk.overflowed or (self._unclean and not self.disk.scanner.full_scans):
             return FolderState(AUTO_RECOVERY)
         return FolderState(NORMAL)
@@ -303,11 +336,8 @@ class FolderReplica:
 
     def _after_exchange(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
-        if self.exchange.put_back and not self.root.fault:
-            self._reports.append(Report(0, "the folder's catalog was put back: it goes on under a new replica id"))
-            self.catalog.commit(None, [RenewReplica(self._around.new_replica())], now_ms=now_ms)
-            return [Changed(), *self.exchange.after_commit(now_ms), *self.fences.progress(now_ms)]
-        return self.fences.progress(now_ms)
+        out = self.course.after_exchange(now_ms)
+        return [*out, *self.fences.progress(now_ms)]
 
     def _clock_set_back(self, back_ms: int, now_ms: int) -> None:
         """What waits for a time would wait for as long as the clock was ahead."""
@@ -321,6 +351,9 @@ class FolderReplica:
         self.root.clock_set_back()
         self._scanned_ms = min(self._scanned_ms, now_ms)
         self._missing_parents.clock_set_back()
+        self.tombstones.clock_set_back(now_ms)
+        self.course.clock_set_back(now_ms)
+        self.height.clock_set_back(now_ms)
 
     # -- work
 
@@ -332,14 +365,10 @@ class FolderReplica:
         out += self._take_root_reports()
         if self._may_scan():
             out += self._scan(now_ms)
-        if self.phase is Phase.LEARNING:
-            self._learned(now_ms)
-        if self.phase is Phase.FORGETTING and not self.root.fault and forget_some(self.catalog, now_ms):
-            self._enter(Phase.CLAIMING, now_ms)
-        if self.phase is Phase.CLAIMING and not self.root.fault:
-            out += self._claim_some(now_ms)
+        out += self.course.work(now_ms)
         if self._may_apply():
             out += self._apply(now_ms)
+            out += self.tombstones.work(now_ms)
         if not self.root.fault:
             settle_outs(self.catalog, self.fs, now_ms)
         out += self.preserved.work(self.settings, now_ms, disk=not self.root.fault)
@@ -348,6 +377,7 @@ class FolderReplica:
         out += self.fences.handle(Tick(), now_ms)
         out += self._reports
         self._reports = []
+        self.height.note(now_ms)
         return out
 
     def _scan(self, now_ms: int) -> list[Effect]:
@@ -362,8 +392,7 @@ class FolderReplica:
             self._scanned_ms = now_ms
             self.disk.overflowed = False
             out.append(Changed())
-            if self.phase is Phase.FOUNDING:
-                self._enter(Phase.TAKING_PART, now_ms)
+            self.course.scanned(now_ms)
         if self.catalog.head != head or self.disk.scanner.full_scans != scans:
             out += self.exchange.after_commit(now_ms)
         return [*out, *self.fences.progress(now_ms)]
@@ -389,38 +418,11 @@ class FolderReplica:
         )
         return out
 
-    def _claim_some(self, now_ms: int) -> list[Effect]:
-        if self._claim is None:
-            self._claim = Claim(self.catalog, self.fs, merge=merges(self.catalog))
-        if not self._claim.step(now_ms):
-            return []
-        claim, self._claim = self._claim, None
-        self._enter(Phase.TAKING_PART, now_ms)
-        self.disk.look_everywhere()
-        text = f"joined: {claim.adopted} entries adopted, {claim.preserved} moved to PreExisting"
-        return [Report(0, text), Changed(), *self.exchange.after_commit(now_ms)]
-
-    def _learned(self, now_ms: int) -> None:
-        """Rule 11: what a complete member knows has been taken in."""
-        if self.exchange.any_unsettled or self.root.fault:
-            return
-        statuses = self.exchange.statuses()
-        for peer in self.exchange.connected():
-            known = statuses.get(peer)
-            if known is not None and known.status.complete and self.catalog.known.contains_all(known.known):
-                self._enter(Phase.CLAIMING, now_ms)
-                return
-
     def _take_policy(self, now_ms: int) -> list[Effect]:
         """Losers of names may stand elsewhere from now on."""
         if not take_policy(self.catalog, self.settings.siblings, self._offer, now_ms):
             return []
         return [Changed(), *self.exchange.after_commit(now_ms)]
-
-    def _enter(self, phase: Phase, now_ms: int) -> None:
-        self.phase = phase
-        self.catalog.commit(None, phase_changes(phase), now_ms=now_ms)
-        self.workbench.offer(self.catalog.pending(1))
 
     # -- what the parts call
 
@@ -454,28 +456,33 @@ class FolderReplica:
 
     def _own_state(self) -> OwnState:
         files, size, oldest_ms = self.catalog.pending_tally()
-        taking_part = self.phase is Phase.TAKING_PART
+        taking_part = self.course.takes_part
         return OwnState(
             self.state.state,
-            complete=taking_part and not self.root.fault,
+            complete=(taking_part or self.course.why == STALE) and not self.root.fault,
+            begun=taking_part,
+            compares=self.course.compares,
+            doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,
             serves=self.phase is not Phase.FOUNDING,
             missing=self.catalog.not_installed(),
+            purged=self.tombstones.purged,
             pending_files=files,
             pending_bytes=size,
             oldest_ms=max(0, self._now_ms - oldest_ms) if oldest_ms is not None else None,
         )
 
     def _may_scan(self) -> bool:
-        return not self.root.fault and self.phase in (Phase.FOUNDING, Phase.TAKING_PART) and not self.exchange.put_back
+        taking_part = self.phase in (Phase.FOUNDING, Phase.TAKING_PART)
+        return taking_part and not (self.root.fault or self.exchange.put_back or self.course.cautious)
 
     def _may_apply(self) -> bool:
-        return not self.root.fault and self.phase is Phase.TAKING_PART
+        return not self.root.fault and self.course.takes_part
 
     def _hindrance(self) -> str:
         if self.root.fault:
             return self.root.fault
-        if self.phase is not Phase.TAKING_PART:
+        if not self.course.takes_part:
             return "it is still beginning to take part"
         return "its catalog was put back" if self.exchange.put_back else ""
 

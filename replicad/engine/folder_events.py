@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from replicad.core.collection import Circle
 from replicad.core.effects import Event
 from replicad.core.ids import MemberId, ReplicaId
+from replicad.engine.height import Height
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome
 from replicad.engine.settings import FolderSettings
 from replicad.files.changes import Change, Watch
@@ -24,6 +26,11 @@ class Surroundings(msgspec.Struct, frozen=True):
     draw: Callable[[], float]
     new_replica: Callable[[], ReplicaId]
     new_bytes: Callable[[int], bytes]
+    circle: Callable[[], Circle | None] = lambda: None
+    """Who must have installed a deletion before it is forgotten; None: not known yet."""
+    height: Callable[[], Height | None] = lambda: None
+    """What the mark in the home says (engine.height); read once."""
+    note_height: Callable[[int], None] = lambda commits: None
     large_bytes: int = LARGE_BYTES
     """A file of more is hashed outside the folder's thread."""
 

@@ -24,6 +24,7 @@ from replicad.core.naming import GroupId, folder_id
 from replicad.core.records import Record
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
+from replicad.engine.meeting import new_life
 from replicad.errors import OperatorError, ProtocolError
 
 DECLARED_META = "declared/"
@@ -58,6 +59,8 @@ class HierarchyReplica:
         self._group = group
         self._sign = sign
         self._new_replica = new_replica
+        self._learns = False
+        """It was put back, and does not know yet what others remember of it."""
         self._model = HierarchyModel(group, verify)
         self._model.apply(state.record for state in catalog.objects(catalog.children(ROOT)))
         self._touched: dict[Uid, None] = {}
@@ -67,7 +70,7 @@ class HierarchyReplica:
             own,
             HIERARCHY,
             absorb=self._absorb,
-            own_state=lambda: OwnState(NORMAL_STATE, complete=True, scanned=True),
+            own_state=lambda: OwnState(NORMAL_STATE, complete=True, scanned=True, begun=not self._learns),
             may_send=self._in_group,
             may_receive=self._in_group,
             draw=draw,
@@ -83,6 +86,8 @@ class HierarchyReplica:
         out = self.exchange.handle(event, now_ms)
         if self.exchange.put_back:
             self._renew_replica(now_ms, out)
+        if self._learns:
+            self._learns = not self._has_learned()
         self._reread(out)
         return out
 
@@ -264,10 +269,19 @@ class HierarchyReplica:
         if self._model.reading() != before:
             out.append(Changed())
 
+    def _has_learned(self) -> bool:
+        """After it was put back: whether it knows again what some peer knows. Until then it is no wonder that it lacks
+        what it has told."""
+        known = self._catalog.known
+        statuses = (self.exchange.statuses().get(peer) for peer in self.exchange.connected())
+        return any(status is not None and known.contains_all(status.known) for status in statuses)
+
     def _renew_replica(self, now_ms: int, out: list[Effect]) -> None:
         """I5: others know changes that this catalog does not remember having made."""
         replica = self._new_replica()
-        self._catalog.commit(None, [RenewReplica(replica)], now_ms=now_ms)
+        life = new_life(self._catalog, self.exchange.meetings.life_remembered, now_ms)
+        self._catalog.commit(None, [RenewReplica(replica), life], now_ms=now_ms)
+        self._learns = True
         out.append(Report(0, "the hierarchy's catalog was put back: it goes on under a new replica id"))
         out.extend(self.bind_replica(b"", replica, now_ms))
         out.extend(self.exchange.synchronize(now_ms))

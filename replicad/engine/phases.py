@@ -4,6 +4,8 @@ The phase is kept in the catalog, so that a crash goes on where it was:
 
 - FOUNDING: the first scan of a founder. What it finds are originals; nothing is served or installed before its end.
 - LEARNING: a joining member takes in what the others know, until it holds everything that a complete member knows.
+- COMPARING: its catalog is not what others remember, or lacks what they have forgotten: it finds out what of it was
+  deleted (engine.rejoining). FORGETTING and LEARNING follow.
 - FORGETTING: an operator has said that the disk is not to count (`hold reject`): what is known of it is dropped, a
   piece at a time (engine.holds).
 - CLAIMING: its disk is held against what is known (engine.joining).
@@ -20,6 +22,10 @@ from replicad.catalog.changes import SetMeta
 from replicad.catalog.store import Catalog
 
 PHASE_META, MERGE_META = "engine.phase", "engine.merge"
+WHY_META = "safety.why"
+"""Why a member rejoins (engine.rejoining): one of these, or nothing where it does not."""
+PUT_BACK, STALE, LOST, CLEARING = b"put back", b"stale", b"lost", b"clearing"
+"""CLEARING: it was put back, and so were all others: its catalog is emptied, and then it counts as lost."""
 
 
 class Role(Enum):
@@ -29,11 +35,14 @@ class Role(Enum):
     JOINER = "joiner"
     MERGER = "merger"
     """A joiner whose own files go into the folder (`folder join --merge`)."""
+    RETURNER = "returner"
+    """It has taken part before, and its catalog is lost."""
 
 
 class Phase(Enum):
     FOUNDING = b"founding"
     LEARNING = b"learning"
+    COMPARING = b"comparing"
     FORGETTING = b"forgetting"
     CLAIMING = b"claiming"
     TAKING_PART = b"taking part"
@@ -55,7 +64,8 @@ def phase_at_start(catalog: Catalog, role: Role, now_ms: int) -> Phase:
     if stored is not None:
         return Phase(stored)
     first = Phase.FOUNDING if role is Role.FOUNDER else Phase.LEARNING
-    catalog.commit(None, phase_changes(first, merge=role is Role.MERGER), now_ms=now_ms)
+    why = [SetMeta(WHY_META, LOST)] if role is Role.RETURNER else []
+    catalog.commit(None, [*phase_changes(first, merge=role is Role.MERGER), *why], now_ms=now_ms)
     return first
 
 

@@ -16,6 +16,8 @@ class FolderSettings(msgspec.Struct, frozen=True):
     """Of ConflictAndDeleted (engine.collecting)."""
     preserved_min_age_ms: int = 30 * 86_400_000
     """What is younger stays in ConflictAndDeleted, whatever the quota."""
+    tombstone_lifetime_ms: int = 60 * 86_400_000
+    """How long a deletion is remembered at least (engine.tombstones); C3."""
     siblings: bool = False
     """The group's policy for losers of a name: beside the winner, instead of preserved. From the hierarchy, never from
     this member's configuration: every member must compute the same tree (I1)."""

@@ -450,6 +450,7 @@ def _shown_settings(settings: FolderSettings) -> Result:
         "scan_interval_s": settings.scan_interval_ms // 1000,
         "preserved_quota_bytes": settings.preserved_quota_bytes,
         "preserved_min_age_s": settings.preserved_min_age_ms // 1000,
+        "tombstone_lifetime_s": settings.tombstone_lifetime_ms // 1000,
     }
 
 

@@ -11,7 +11,7 @@ from replicad.core.memory_view import MemoryView
 from replicad.core.records import DIRECTORY, FILE, record
 from replicad.core.view import ObjectState
 from tests.core.histories import history
-from tests.core.make import FOLDER, REPLICA, by_seed, content, place, uid
+from tests.core.make import FOLDER, REPLICA, by_seed, content, gone, place, uid
 
 
 def test_the_sum_kept_up_with_each_change_is_the_sum_over_all() -> None:
@@ -55,3 +55,14 @@ def test_what_the_tree_and_the_disk_say_of_an_object_is_not_in_the_sum() -> None
     before = draft.digest
     draft.update(uid(1), pending=True, node=5, group=uid(1), kept=True, cut=(ROOT, b"m"))
     assert draft.digest == before
+
+
+def test_what_is_gone_is_not_in_the_sum() -> None:
+    """Members forget a deletion at different times."""
+    draft = Draft(MemoryView(FOLDER, REPLICA))
+    draft.put(ObjectState(record(uid(1), FILE, place(ROOT, b"n", 1), content(1))))
+    assert draft.digest
+    draft.put(ObjectState(record(uid(1), FILE, place(ROOT, b"n", 1), gone(2, 1))))
+    assert draft.digest == 0
+    draft.drop(uid(1))
+    assert draft.digest == 0

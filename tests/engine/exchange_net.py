@@ -50,7 +50,7 @@ from replicad.core.records import (
     vector_after,
 )
 from replicad.core.view import ObjectState
-from replicad.engine import exchange
+from replicad.engine import exchange_asking
 from replicad.engine.exchange import Exchange
 from replicad.engine.exchange_link import OwnState
 
@@ -407,7 +407,7 @@ class Group:
 
 def small_pages(monkeypatch: pytest.MonkeyPatch, records: int, waiting: int = outbox.WAITING_MAX) -> None:
     """So that few changes make many pages; at most `waiting` are pushed."""
-    monkeypatch.setattr(exchange, "PAGE_RECORDS_MAX", records)
+    monkeypatch.setattr(exchange_asking, "PAGE_RECORDS_MAX", records)
     monkeypatch.setattr(outbox, "WAITING_MAX", waiting)
 
 

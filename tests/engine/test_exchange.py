@@ -18,6 +18,7 @@ from replicad.core.messages import (
     StatusRequest,
     set_of,
 )
+from replicad.core.messages_meeting import Judged, Meet
 from tests.engine.exchange_net import PROMPT, Group, Member, fill, messages, pair, small_pages
 
 # -- pushes, statuses, gaps
@@ -45,7 +46,10 @@ def test_every_message_of_the_exchange_carries_the_senders_cnset() -> None:
     group.run(5_000)
     kinds = set()
     for _, source, _, message in group.log:
+        if isinstance(message, Judged):
+            continue  # an answer to a Meet, and about no change
         shown = {
+            Meet: lambda m: m.known,
             ContentChange: lambda m: m.known,
             ContentBackfill: lambda m: m.known,
             BackfillRequest: lambda m: m.base,
@@ -55,7 +59,7 @@ def test_every_message_of_the_exchange_carries_the_senders_cnset() -> None:
         kinds.add(type(message))
         assert set_of(shown).count() <= group[source].known.count()
         assert shown is not None
-    assert len(kinds) == 5
+    assert len(kinds) == 6
     assert b.known == a.known
 
 

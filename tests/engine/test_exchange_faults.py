@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from replicad.catalog.changes import RenewReplica
-from replicad.core.cnset import EMPTY
+from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
-from replicad.core.effects import LinkUp, Received
+from replicad.core.effects import LinkUp, Received, Send
 from replicad.core.messages import (
     ContentChange,
     HierarchyChange,
@@ -17,6 +17,7 @@ from replicad.core.messages import (
     WireRecord,
     seal,
 )
+from replicad.core.messages_meeting import Meet
 from replicad.errors import CatalogError, ProtocolError
 from tests.engine.exchange_net import Group, Member, fill, messages, pair, small_pages
 
@@ -188,5 +189,33 @@ def test_a_second_link_up_begins_a_new_session() -> None:
     a.create("x")
     group.run(5_000)
     effects = b.exchange.handle(LinkUp(a.id), group.now_ms)
-    assert any(isinstance(getattr(effect, "message", None), StatusRequest) for effect in effects)
+    assert any(isinstance(getattr(effect, "message", None), Meet) for effect in effects)
     assert b.exchange.connected() == [a.id]
+
+
+def test_i7_a_page_that_was_long_on_its_way_does_not_bring_back_what_was_collected() -> None:
+    """What is known and not held was forgotten here."""
+    group, a, b = pair()
+    uid = a.create("x")
+    group.run(5_000)
+    wire = seal(a.held(uid))
+    draft = Draft(b.catalog)
+    draft.drop(uid)
+    b.catalog.commit(draft, now_ms=group.now_ms)
+    b.exchange.handle(Received(a.id, page(a, [wire])), group.now_ms)
+    assert b.catalog.object(uid) is None
+
+
+def test_what_a_peer_knows_is_not_taken_over_from_one_that_has_forgotten_what_is_not_known_here() -> None:
+    """(S22) What is known there, and forgotten, would count as known here."""
+    group, a, b = pair()
+    uid = a.create("x")
+    group.run(5_000)
+    forgotten = CNSet.span(99, 1, 3)
+    shown = a.known.union(forgotten)
+    stale = page(a, [], begin=0, end=9, head=9, known=shown.encode(), purged=forgotten.encode())
+    b.exchange.handle(Received(a.id, stale), group.now_ms)
+    assert not b.known.contains_all(forgotten)
+    assert b.exchange.meetings.stale_towards() == [a.id]
+    later = page(a, [seal(a.held(uid))], begin=9, end=10, head=10)
+    assert not any(isinstance(effect, Send) for effect in b.exchange.handle(Received(a.id, later), group.now_ms))

@@ -13,6 +13,7 @@ from replicad.core.ids import Cn
 from replicad.core.messages import (
     BackfillRequest,
     ContentChange,
+    MemberStatus,
     Status,
     set_of,
 )
@@ -215,3 +216,26 @@ def test_peers_that_have_installed_a_change_are_known_by_their_statuses() -> Non
     assert group["C"].exchange.peers_with(cn) == sorted((group["A"].id, group["B"].id))
     group.cut("B", "C")
     assert group["C"].exchange.peers_with(cn) == [group["A"].id]
+
+
+def test_what_nobody_shows_any_more_since_catalogs_were_put_back_is_not_waited_for() -> None:
+    group = Group("ABC")
+    group.connect("A", "B")
+    group.connect("B", "C")
+    group.run(5_000)
+    group.drop = lambda source, target, message: target.name == "C" and not isinstance(message, Status)
+    group["A"].create("x")
+    group.run(5_000)
+    lost = group["A"].known
+    assert [entry.cns for entry in group["C"].exchange.backfill_entries()] == [lost]
+    told = messages(group, Status, "B", "C")[-1]
+    of_a = group["C"].exchange.statuses()[group["A"].id].status
+
+    def without(status: MemberStatus, number: int) -> MemberStatus:
+        less = set_of(status.known).minus(lost)
+        return msgspec.structs.replace(status, known=less.encode(), serial=status.serial + number)
+
+    group.deliver("B", "C", msgspec.structs.replace(told, own=without(told.own, 1_000), heard=[]))
+    assert [entry.cns for entry in group["C"].exchange.backfill_entries()] == [lost], "A has it, as far as is known"
+    group.deliver("B", "C", msgspec.structs.replace(told, own=without(told.own, 1_001), heard=[without(of_a, 1_000)]))
+    assert group["C"].exchange.backfill_entries() == []

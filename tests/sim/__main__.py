@@ -1,4 +1,5 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
+    [--restores]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
 promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
@@ -24,10 +25,10 @@ IN_FLIGHT_PER_JOB = 4
 FAILURES_SHOWN_MAX = 20
 
 
-def simulate(seed: int) -> tuple[int, Told | None, str]:
+def simulate(seed: int, restores: bool = False) -> tuple[int, Told | None, str]:
     """(seed, what came of it, why it failed)."""
     try:
-        return seed, Story(seed).run(), ""
+        return seed, Story(seed, restores=restores).run(), ""
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
         frames = traceback.extract_tb(error.__traceback__)
         where = frames[-1]
@@ -42,12 +43,12 @@ def fresh_seeds(minutes: float) -> Iterator[int]:
         first += 1
 
 
-def run(seeds: Iterable[int], jobs: int) -> Iterator[tuple[int, Told | None, str]]:
+def run(seeds: Iterable[int], jobs: int, *, restores: bool = False) -> Iterator[tuple[int, Told | None, str]]:
     """In whatever order they end; only so many are handed out that an endless supply can be stopped."""
     with ProcessPoolExecutor(jobs) as pool:
         waiting: set[Future[tuple[int, Told | None, str]]] = set()
         for seed in seeds:
-            waiting.add(pool.submit(simulate, seed))
+            waiting.add(pool.submit(simulate, seed, restores))
             if len(waiting) >= jobs * IN_FLIGHT_PER_JOB:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -91,12 +92,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, help="fresh seeds for so long, instead")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a processor)")
     parser.add_argument("--trace", action="store_true", help="print the digest of everything that happened in each")
+    parser.add_argument("--restores", action="store_true", help="in some of them catalogs are put back and lost")
     options = parser.parse_args(arguments)
     if options.minutes is not None:
         seeds: Iterable[int] = fresh_seeds(options.minutes)
     else:
         seeds = range(options.first, options.first + options.seeds)
-    results = map(simulate, seeds) if options.jobs == 1 else run(seeds, options.jobs)
+    if options.jobs == 1:
+        results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, options.restores) for seed in seeds)
+    else:
+        results = run(seeds, options.jobs, restores=options.restores)
     return report(results, trace=options.trace)
 
 

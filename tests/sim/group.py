@@ -50,6 +50,7 @@ class Group:
         scan_interval_ms: int = 3_600_000,
         quota_bytes: int = 1_000_000,
         siblings: bool = False,
+        tombstone_lifetime_ms: int = 60 * 24 * HOUR_MS,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -58,7 +59,14 @@ class Group:
         self.counts: Counter[str] = Counter()
         self.served: list[tuple[str, bytes]] = []
         """(member, digest) of what was served to others."""
-        self.settings = FolderSettings(quota_bytes=quota_bytes, scan_interval_ms=scan_interval_ms, siblings=siblings)
+        self.settings = FolderSettings(
+            quota_bytes=quota_bytes,
+            scan_interval_ms=scan_interval_ms,
+            siblings=siblings,
+            tombstone_lifetime_ms=tombstone_lifetime_ms,
+        )
+        self.founded = False
+        """The end of the founding is in the hierarchy."""
         self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
         self.members: dict[str, SimMember] = {}
         for name in names:
@@ -70,6 +78,8 @@ class Group:
         wanted = pairs.split() if pairs is not None else [x + y for x in names for y in names if x < y]
         self.network.pairs = sorted((min(pair), max(pair)) for pair in wanted)
         self.on_killed: Callable[[SimMember], None] = lambda member: None
+        self.on_stuck: Callable[[], bool] = lambda: False
+        """Called where healing takes too long: whether an operator has done something about it."""
         self.on_handled: Callable[[SimMember], None] = lambda member: None
         self.on_refused: Callable[[SimMember, PeerError], None] = _not_refused
 
@@ -114,14 +124,16 @@ class Group:
         self.ledger.condemned = {digest: who for digest, who in ours if who != name}  # nobody may have heard of it
 
     def heal(self, max_ms: int = HEAL_MAX_MS) -> None:
-        """Everything is delivered and installed everywhere, until nothing changes."""
+        """Everything is delivered and installed everywhere, until nothing changes. `on_stuck` may help on."""
         for member in self.members.values():
             member.fault_in = member.racing = None
         self.network.mend_all()
         self.start_all()
         end_ms = self.clock.now_ms + max_ms
         while not self.settled():
-            assert self.clock.now_ms < end_ms, "it does not come to rest:\n" + self.describe()
+            if self.clock.now_ms >= end_ms:
+                assert self.on_stuck(), "it does not come to rest:\n" + self.describe()
+                end_ms = self.clock.now_ms + max_ms
             self.run(HEAL_STEP_MS)
         self.run(HEAL_STEP_MS)  # what was kept until quiet, statuses, …
         if not self.settled():

@@ -19,8 +19,11 @@ from replicad.core.ids import Cn, Uid
 from replicad.core.records import FILE, Record, content_key, open_record, place_key
 from replicad.core.tree import tree_of
 from replicad.core.view import ObjectState
+from replicad.engine.phases import CLEARING, PUT_BACK
+from replicad.engine.rejoining import DROPPED_META
 
 if TYPE_CHECKING:
+    from tests.sim.group import Group
     from tests.sim.member import SimMember
 
 TREE_EVERY = 40
@@ -41,6 +44,14 @@ class Made(NamedTuple):
     member: str
     at_ms: int
     digest: bytes
+
+
+class Before(NamedTuple):
+    """Of a catalog, before a commit: what it knew, its counter, and what is dropped."""
+
+    known: CNSet
+    counter: int
+    dropped: list[Record]
 
 
 @dataclass
@@ -78,6 +89,13 @@ class Ledger:
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.texts: dict[bytes, bytes] = {}
         """For messages: what a digest stands for."""
+        self.forgotten: dict[Uid, tuple[Key, Key]] = {}
+        """Of tombstones that were collected: the keys of place and content."""
+        self.any_forgot = False
+        self.rejoined: set[str] = set()
+        """Of the void members those that have begun to rejoin."""
+        self.void: set[str] = set()
+        """Members whose users' acts may count for nothing: their catalogs were put back, and they do not take part."""
         self.trees_checked = 0
 
     def disk(self, member: SimMember) -> Disk:
@@ -100,11 +118,28 @@ class Ledger:
         self.destroyed[digest] = member.name
         if digest in self.disk(member).seen:
             self.condemned[digest] = member.name
+            if member.name in self.void:
+                self.affirmed.add(digest)
 
     def looked(self, member: SimMember) -> None:
         """Its replica has looked at all that happened on its disk."""
+        if member.running.course.takes_part and member.name in self.rejoined:
+            self.void.discard(member.name)
         for key in [key for key in self.left if key[0] == member.name]:
             del self.left[key]
+
+    def forgot(self, member: SimMember) -> None:
+        """Its catalog was put back, or lost: its disk claims nothing, so what its user took off may come back."""
+        self.affirmed |= {digest for digest, who in self.condemned.items() if who == member.name}
+        self.void.add(member.name)
+        self.rejoined.discard(member.name)
+        self.any_forgot = True
+
+    def is_lost(self, group: Group, cn: Cn) -> bool:
+        """A change that went with a catalog, and that nobody has heard of."""
+        up = [member.catalog for member in group.members.values() if member.up]
+        real = Cn(cn.replica, abs(cn.counter))
+        return self.any_forgot and not any(real in catalog.known for catalog in up)
 
     def took_the_name(self, member: SimMember, data: bytes, left: bytes) -> None:
         """A file with `data` has the name that one with `left` had. If it was known elsewhere, that is a swap; unless
@@ -130,21 +165,56 @@ class Ledger:
 
     # -- commits
 
-    def before(self, catalog: Catalog) -> tuple[CNSet, int]:
-        return catalog.known, catalog.counter
+    def before(self, catalog: Catalog, draft: Draft | None) -> Before:
+        dropped = [state.record for uid in draft.dropped if (state := catalog.object(uid))] if draft is not None else []
+        return Before(catalog.known, catalog.counter, dropped)
 
-    def committed(self, member: SimMember, catalog: Catalog, draft: Draft | None, before: tuple[CNSet, int]) -> None:
+    def committed(self, member: SimMember, catalog: Catalog, draft: Draft | None, before: Before) -> None:
         disk = self.disk(member)
         disk.commits += 1
-        known, counter = before
+        known, counter, dropped = before
+        if member.name in self.void and member.replica is not None and member.running.course.why:
+            self.rejoined.add(member.name)
         if draft is not None:
             self._take_down(member, draft, counter)
             for state in draft.states.values():
                 self._saw(disk, state)
+            self._collected(member, dropped)
         if catalog.known != known:
             self.check_knowledge(member, catalog, catalog.known.minus(known))
         if disk.commits % TREE_EVERY == 0:
             self.check_tree(member, catalog)
+
+    def _collected(self, member: SimMember, dropped: list[Record]) -> None:
+        """What is forgotten is a deletion that every living member has carried out."""
+        if not dropped:
+            return
+        rejoining = member.running.course.rejoining
+        if rejoining.why == CLEARING or (rejoining.why == PUT_BACK and member.catalog.meta(DROPPED_META) is None):
+            return  # its own changes of which nobody has heard; what is known is less by them before anything is told
+        for held in dropped:
+            uid = held.uid
+            if rejoining.why:
+                others = (other for other in member.group.members.values() if other is not member and other.up)
+                lost = all(other.catalog.object(uid) for other in others)
+                assert not lost, f"{member.name} drops {uid.hex()}, which nobody has forgotten"
+                self._forget(held)
+                continue
+            assert not held.live, f"{member.name} forgets {uid.hex()}, which is not gone"
+            for other in member.group.members.values():
+                if other.name in member.lapsed:
+                    continue
+                disk = self.disk(other)
+                at = disk.contents.get(uid)
+                gone = at is None or at >= content_key(held)
+                assert gone, f"I7: {member.name} forgets the deletion of {uid.hex()}, which {other.name} still has"
+            self._forget(held)
+            member.group.counts["tombstone collected"] += 1
+
+    def _forget(self, held: Record) -> None:
+        before = self.forgotten.get(held.uid)
+        keys = place_key(held), content_key(held)
+        self.forgotten[held.uid] = keys if before is None else (max(keys[0], before[0]), max(keys[1], before[1]))
 
     def _take_down(self, member: SimMember, draft: Draft, counter: int) -> None:
         for state in draft.states.values():
@@ -198,6 +268,8 @@ class Ledger:
             if made is None:
                 continue
             state = catalog.object(made.uid)
+            if state is None and made.uid in self.forgotten and made.key <= self.forgotten[made.uid][content]:
+                continue
             register = None if state is None else state.record.content if content else state.record.place
             assert state is not None, f"I2: {member.name} claims {cn} and does not hold {made.uid.hex()}"
             assert register is not None, f"I2: {member.name} claims {cn} and lacks the register"
@@ -212,6 +284,8 @@ class Ledger:
     # -- waits
 
     def shown(self, member: SimMember, made: Made) -> bool:
+        if made.uid in self.forgotten and made.key <= self.forgotten[made.uid][made.content]:
+            return True  # who has learned of it since has never heard what it was
         disk = self.disk(member)
         best = (disk.contents if made.content else disk.places).get(made.uid)
         return best is not None and best >= made.key

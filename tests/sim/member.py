@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING, Any
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog, Reader
+from replicad.core.collection import Circle
 from replicad.core.draft import Draft
-from replicad.core.effects import Changed, Effect, Fetch, HashFile, Report, Send, Tick, WhoHolds
+from replicad.core.effects import Changed, Effect, Fetch, FoundingOver, HashFile, Report, Send, Tick, WhoHolds
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.core.turns import Turns
 from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
 from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
+from replicad.engine.height import Height
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
@@ -84,6 +86,10 @@ class SimMember:
         """Whether it is killed before this call (method, paths) that changes the disk, or a "commit"."""
         self.barred: set[str] = set()
         """Names of members from whom nothing is accepted, and to whom nothing is given."""
+        self.height: Height | None = None
+        """The mark in its home."""
+        self.lapsed: set[str] = set()
+        """Names of members that have lapsed, as far as its hierarchy says."""
         self.racing: Callable[[], None] | None = None
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None
@@ -139,6 +145,9 @@ class SimMember:
             watch=lambda on_change: watch,
             on_change=self._on_change,
             draw=self.rng.random,
+            circle=self._circle,
+            height=lambda: self.height,
+            note_height=lambda commits: setattr(self, "height", Height(commits)),
             new_replica=self._new_replica,
             new_bytes=self.rng.randbytes,
             large_bytes=LARGE_BYTES,
@@ -227,6 +236,22 @@ class SimMember:
     def _is_member(self, peer: MemberId) -> bool:
         return self.group.by_id[peer].name not in self.barred
 
+    def _circle(self) -> Circle:
+        everybody = {member.id: member.name for member in self.group.members.values()}
+        living = frozenset(member for member, name in everybody.items() if name not in self.lapsed)
+        alone = len(everybody) == 1
+        return Circle(self.id in living, living - {self.id}, alone=alone, founded=self.group.founded)
+
+    def put_catalog_back(self, backup: MemoryDatabase | None, *, home: bool = True) -> None:
+        """While it is stopped, the catalog becomes what the backup holds; None: it is lost. `home`: all of the home
+        with it, and so the mark that would tell."""
+        assert not self.up
+        self.height = None if home else self.height
+        weakref.finalize(self, self.database.close)
+        if backup is None:
+            self.role = Role.RETURNER  # as the daemon has it, which remembers outside the catalog that it ran before
+        self.database = backup.copy() if backup is not None else MemoryDatabase()
+
     def _fault_point(self, method: str, *paths: bytes) -> None:
         if self.kill_before is not None and self.kill_before(method, paths):
             self.kill_before = None
@@ -255,7 +280,7 @@ class SimMember:
 
         def hooked(draft: Draft | None, changes: Sequence[CatalogChange] = (), *, now_ms: int) -> int:
             self._fault_point("commit")
-            before = self.group.ledger.before(catalog)
+            before = self.group.ledger.before(catalog, draft)
             head = commit(draft, changes, now_ms=now_ms)
             self.group.ledger.committed(self, catalog, draft, before)
             self._fault_point("committed")
@@ -360,6 +385,8 @@ class SimMember:
                     self.group.clock.note("report", self.name, effect.text)
                 case Changed():
                     pass
+                case FoundingOver():
+                    self.group.founded = True
                 case _:
                     raise AssertionError(f"an effect that nobody carries out: {effect}")
 

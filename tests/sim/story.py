@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
+from blake3 import blake3
+
+from replicad.catalog.database import MemoryDatabase
 from replicad.core.effects import Effect
+from replicad.core.ids import MemberId
+from replicad.engine.abandoning import abandon_path
 from replicad.engine.disposal import store_path
 from replicad.engine.folder import FolderReplica
 from replicad.engine.phases import Role
@@ -17,7 +22,7 @@ from replicad.errors import OperatorError
 from replicad.files.fs import FILE
 from replicad.files.paths import join
 from tests.sim.clockwork import START_MS
-from tests.sim.group import Group
+from tests.sim.group import Group, files
 from tests.sim.member import SimMember
 from tests.sim.network import Weather
 from tests.sim.user import NAMES, Hand, User
@@ -35,6 +40,12 @@ RESTORED = 0.1
 """After a burst somebody brings back a preserved file, in those histories."""
 POLICY_CHANGED = 0.03
 """After a burst."""
+LIFETIMES_MS = (60 * 24 * HOUR_MS, 24 * HOUR_MS, 600_000, 60_000, 10_000)
+"""Of tombstones: in most histories many are collected."""
+RESTORES = 0.3
+"""Of so many histories members' catalogs are put back, or lost; with `--restores` alone (docs/open-findings.md)."""
+PUT_BACK = 0.15
+"""After a burst, in those."""
 HOUR_WATCHED = 0.1
 """Of so many histories the quiet is watched for an hour; of the others for some minutes."""
 
@@ -53,12 +64,15 @@ class Told:
 class Story:
     """`run` once. Everything is drawn from the seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, restores: bool = False) -> None:
         self.seed = seed
         self.rng = random.Random(f"story {seed}")
         # Of its own, so that the histories of the other groups are what they were.
         self.policy = random.Random(f"policy {seed}")
         self.siblings = self.policy.random() < SIBLINGS
+        self.fate = random.Random(f"fate {seed}")
+        self.restores = restores and self.fate.random() < RESTORES
+        self.backups: dict[str, MemoryDatabase] = {}
         names = "abcd"[: self.rng.choice((2, 2, 3, 3, 3, 4))]
         self.group = Group(
             names,
@@ -70,9 +84,12 @@ class Story:
             scan_interval_ms=self.rng.choice((HOUR_MS, 600_000)),
             quota_bytes=self.rng.choice((1_000_000, 1_000_000, 20_000)),
             siblings=self.siblings,
+            tombstone_lifetime_ms=random.Random(f"tombstones {seed}").choice(LIFETIMES_MS),
         )
         self.counts = self.group.counts
         self.group.on_killed = self._restart_later
+        if self.restores:
+            self.group.on_stuck = self._abandon
         self.members = list(self.group.members.values())
         self.hands = {member.name: Hand(member, random.Random(f"{seed} hand {member.name}")) for member in self.members}
         self.waits = Waits(self.group)
@@ -180,6 +197,8 @@ class Story:
             self._change_policy()
         if self.siblings and self.policy.random() < RESTORED:
             self._restore()
+        if self.restores and self.fate.random() < PUT_BACK:
+            self._put_back()
         for chance, mishap in mishaps:
             if self.rng.random() < chance:
                 mishap()
@@ -243,6 +262,56 @@ class Story:
             self.counts["clean stop"] += 1
             member.stop()
             self._restart_later(member)
+
+    def _put_back(self) -> None:
+        """A backup is made, or restored: of the catalog alone, or with the mark in the home; or the home is lost.
+
+        One member at a time: what all have lost nobody remembers, and what they found again has no history.
+        """
+        member = self.fate.choice(self.members)
+        sound = all(other.up and other.running.course.takes_part for other in self.members)
+        if not member.up or not sound:
+            return
+        if member.name not in self.backups or self.fate.random() < 0.4:
+            self.backups[member.name] = member.database.copy()
+            return
+        lost = self.fate.random() < 0.2
+        self.counts["catalog lost" if lost else "catalog put back"] += 1
+        member.crash()
+        member.put_catalog_back(None if lost else self.backups[member.name], home=lost or self.fate.random() < 0.5)
+        if lost:
+            del self.backups[member.name]  # the folder's marker is another one from now on: that would be held (I6)
+        self.group.ledger.forgot(member)
+        self._restart_later(member)
+
+    def _abandon(self) -> bool:
+        """What the only holder has lost with its catalog is given up by an operator; False where somebody has it.
+
+        Files of a directory that was preserved as one are not looked through for what is wanted: it stays there.
+        """
+        every = [item for one in self.members for item in files(one, private=True).items()]
+        within = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
+        there = {
+            blake3(data).digest()
+            for path, data in every
+            if not any(path.startswith(store) and b"/" in path[len(store) :] for store in within)
+        }
+        for member in self.members:
+            states = member.catalog.objects(member.catalog.pending(1_000))
+            wanted = {state.record.content.digest for state in states if state.record.content is not None}
+            paths = [path for path, why in member.running.blocked() if "no connected member" in why]
+            if paths and wanted and not wanted & there:
+                self.counts["abandoned"] += 1
+                names = {one.id: one.name for one in self.members if one is not member}
+                self._give_up(member, paths[0], names)
+                return True
+        return False
+
+    def _give_up(self, member: SimMember, path: bytes, names: Mapping[MemberId, str]) -> None:
+        def act(replica: FolderReplica, now_ms: int) -> list[Effect]:
+            return abandon_path(replica, path, names, {}, force=True, now_ms=now_ms)[1]
+
+        member.act(act)
 
     def _overflow(self) -> None:
         self.counts["overflow"] += 1

@@ -91,7 +91,7 @@ def test_a_list_ends_where_somebody_keeps_more_than_anybody_reads(monkeypatch: p
     assert len(found.rows[group["b"].id]) == 6
     assert found.left_off[group["b"].id] == 2
     monkeypatch.setattr(preserved_asking, "ROWS_MAX", 100)
-    monkeypatch.setattr(preserved_asking, "LISTED_BYTES_MAX", 200)
+    monkeypatch.setattr(preserved_asking, "LISTED_BYTES_MAX", 150)
     found = ask(group["a"])
     assert found is not None
     told = len(found.rows[group["b"].id])

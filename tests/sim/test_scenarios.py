@@ -12,7 +12,7 @@ import pytest
 from replicad.core.fetching import NO_SOURCE
 from replicad.core.messages import BackfillRequest, ContentBackfill, ContentChange, Message
 from replicad.core.records import DIRECTORY
-from replicad.engine import exchange
+from replicad.engine import exchange_asking
 from replicad.engine.phases import Role
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -232,7 +232,7 @@ class HalfASwap:
     """a swaps two names while b is away; b gets the records one by one, with a long pause between the pages."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exchange, "PAGE_RECORDS_MAX", 1)
+        monkeypatch.setattr(exchange_asking, "PAGE_RECORDS_MAX", 1)
         self.group = a_group("ab", {"a": 101, "b": 102})
         self.paused = True
         self.pages = 0
@@ -315,7 +315,7 @@ def test_s17_what_was_installed_before_a_crash_and_moved_before_the_start_is_one
 
 def test_s18_a_page_does_not_make_known_what_was_superseded_and_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """(series) c hears from b alone, which has `x0` as its own edit; the pages break off, and b is gone for good."""
-    monkeypatch.setattr(exchange, "PAGE_RECORDS_MAX", 2)
+    monkeypatch.setattr(exchange_asking, "PAGE_RECORDS_MAX", 2)
     group = a_group("abc")
     a, b, c = group["a"], group["b"], group["c"]
     cut_off(group, "c")
@@ -392,7 +392,7 @@ def test_s23_a_loser_that_nobody_saw_is_preserved_where_it_is() -> None:
 
 def test_s24_a_series_that_breaks_off_for_good_holds_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """(7, its end)"""
-    monkeypatch.setattr(exchange, "PAGE_RECORDS_MAX", 1)
+    monkeypatch.setattr(exchange_asking, "PAGE_RECORDS_MAX", 1)
     group = a_group("abc", {"z": 1, "busy": 0, "p": 2, "q": 3})
     a, b, c = group["a"], group["b"], group["c"]
     cut_off(group, "c")

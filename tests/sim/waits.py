@@ -87,7 +87,7 @@ class Waits:
         """What any of them had made by then is on the disk of each, or was, or something newer."""
         names = {member.name for member in reached}
         for cn, made in self._group.ledger.made.items():
-            if made.member not in names or made.at_ms > one.began_ms:
+            if made.member not in names or made.at_ms > one.began_ms or self._group.ledger.is_lost(self._group, cn):
                 continue
             for member in reached:
                 shown = self._group.ledger.shown(member, made)

@@ -1,0 +1,213 @@
+"""The course of a member in a folder: which phase it is in (engine.phases), and what leads to the next one.
+
+A founder scans; who joins learns and claims; who is stale, or was put back, compares first (engine.rejoining); all end
+by taking part. Each phase is in the catalog, so that a crash goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from replicad.catalog.changes import Change as CatalogChange
+from replicad.catalog.changes import RenewReplica, SetReplicaOwner
+from replicad.catalog.store import Catalog
+from replicad.core.effects import Changed, Effect, Received, Report
+from replicad.core.ids import MemberId
+from replicad.core.messages_meeting import HeldRequest, NotHeld
+from replicad.engine.caution import Caution
+from replicad.engine.exchange import Exchange
+from replicad.engine.folder_events import Surroundings
+from replicad.engine.height import HeightMark
+from replicad.engine.holds import forget_some
+from replicad.engine.joining import Claim
+from replicad.engine.phases import LOST, PUT_BACK, STALE, Phase, merges, phase_changes
+from replicad.engine.rejoining import Rejoining, answer_held
+from replicad.engine.root_watch import RootWatch
+from replicad.engine.tombstones import Tombstones
+from replicad.files.fs import FileSystem
+
+WAS_PUT_BACK = "it was put back, and its disk is held against what the others know"
+IS_STALE = "it was away for longer than deletions are remembered: its disk is held against what the others know"
+
+
+class Course:
+    """Of one folder. `entered` is told of each new phase, `claimed` when the disk has been claimed."""
+
+    def __init__(
+        self,
+        phase: Phase,
+        catalog: Catalog,
+        fs: FileSystem,
+        own: MemberId,
+        exchange: Exchange,
+        tombstones: Tombstones,
+        root: RootWatch,
+        around: Surroundings,
+        mark: HeightMark,
+        *,
+        entered: Callable[[], None],
+        claimed: Callable[[], None],
+        now_ms: int,
+    ) -> None:
+        self.phase = phase
+        self._catalog = catalog
+        self._fs = fs
+        self._own = own
+        self._exchange = exchange
+        self._tombstones = tombstones
+        self._root = root
+        self._around = around
+        self._mark = mark
+        self._entered = entered
+        self._claimed = claimed
+        self._claim: Claim | None = None
+        self.rejoining = Rejoining(catalog, exchange, tombstones, own, around.circle, now_ms)
+        self._caution = Caution(catalog, lambda: exchange.meetings.approved, around.circle, now_ms)
+
+    @property
+    def takes_part(self) -> bool:
+        return self.phase is Phase.TAKING_PART
+
+    @property
+    def compares(self) -> bool:
+        return self.phase is Phase.COMPARING
+
+    @property
+    def why(self) -> bytes:
+        """Why it rejoins (engine.phases); empty where it does not."""
+        return self.rejoining.why
+
+    @property
+    def cautious(self) -> bool:
+        """Nothing may be originated yet: it may have been put back."""
+        return self._caution.waits
+
+    def next_due_ms(self, now_ms: int) -> int | None:
+        due = [self._caution.next_due_ms()]
+        if self.phase in (Phase.FORGETTING, Phase.CLAIMING) and not self._root.fault:
+            due.append(now_ms)
+        if self.compares:
+            due.append(self.rejoining.next_due_ms())
+        return min((at for at in due if at is not None), default=None)
+
+    def clock_set_back(self, now_ms: int) -> None:
+        self.rejoining.clock_set_back(now_ms)
+        self._caution.clock_set_back(now_ms)
+
+    # -- what happens
+
+    def start(self, now_ms: int) -> list[Effect]:
+        """Before anything else is done with the catalog."""
+        if self._mark.below:
+            return self._rejoin(PUT_BACK, f"its catalog is older than the mark in the home: {WAS_PUT_BACK}", now_ms)
+        if self._mark.moved:
+            self._renew_replica(now_ms)
+        return []
+
+    def handle(self, event: Received, now_ms: int) -> list[Effect]:
+        """A question of what is held here, or the answer to one."""
+        match event.message:
+            case HeldRequest() as request:
+                return [answer_held(self._catalog, event.peer, request)]
+            case NotHeld() as answer:
+                self.rejoining.answered(event.peer, answer, now_ms)
+        return []
+
+    def woken(self, now_ms: int) -> None:
+        """Who is in contact has changed."""
+        self.rejoining.woken(now_ms)
+
+    def scanned(self, now_ms: int) -> None:
+        """The whole disk was looked at."""
+        if self.phase is Phase.FOUNDING:
+            self._enter(Phase.TAKING_PART, now_ms)
+
+    def after_exchange(self, now_ms: int) -> list[Effect]:
+        """A message was taken in."""
+        out: list[Effect] = []
+        if self.phase is Phase.LEARNING:
+            self._learned(now_ms)
+        if self._exchange.put_back and self.why != PUT_BACK:
+            out += self._rejoin(PUT_BACK, WAS_PUT_BACK, now_ms)
+        elif self.takes_part:
+            out += self._take_over_purged(now_ms)
+        if self.compares:
+            self.rejoining.woken(now_ms)
+        return out
+
+    def work(self, now_ms: int) -> list[Effect]:
+        """A piece of what the phase demands."""
+        out: list[Effect] = []
+        if self._caution.over(now_ms):
+            self._renew_replica(now_ms)
+            out.append(Changed())
+        if self.phase is Phase.LEARNING:
+            self._learned(now_ms)
+        if self.compares:
+            over, sent = self.rejoining.work(now_ms)
+            out += sent
+            if over:
+                self._enter(Phase.FORGETTING, now_ms)
+                out += self._exchange.reopen(now_ms)
+        if self._root.fault:
+            return out
+        if self.phase is Phase.FORGETTING and forget_some(self._catalog, now_ms):
+            self._enter(Phase.LEARNING if self.why else Phase.CLAIMING, now_ms)
+        if self.phase is Phase.CLAIMING:
+            out += self._claim_some(now_ms)
+        return out
+
+    # -- from one phase to the next
+
+    def _take_over_purged(self, now_ms: int) -> list[Effect]:
+        """What peers have forgotten, and is known here; or else this member is stale."""
+        for link in self._exchange.meetings.met().values():
+            if link.purged and self._tombstones.covers(link.purged):
+                self._tombstones.take_over(link.purged, now_ms)
+        return self._rejoin(STALE, IS_STALE, now_ms) if self._exchange.meetings.stale_towards() else []
+
+    def _rejoin(self, why: bytes, text: str, now_ms: int) -> list[Effect]:
+        self.rejoining.begin(why, self._around.new_replica(), now_ms)
+        self.phase = Phase.COMPARING
+        return [Report(0, text), Changed(), *self._exchange.reopen(now_ms, anew=True)]
+
+    def _renew_replica(self, now_ms: int) -> None:
+        replica = self._around.new_replica()
+        self._catalog.commit(None, [RenewReplica(replica), SetReplicaOwner(replica, self._own)], now_ms=now_ms)
+
+    def _learned(self, now_ms: int) -> None:
+        """Rule 11: what a complete member knows has been taken in; or there is none to learn from."""
+        if self._exchange.any_unsettled or self._root.fault:
+            return
+        statuses = self._exchange.statuses()
+        for peer in self._exchange.connected():
+            known = statuses.get(peer)
+            if known is not None and known.status.complete and self._catalog.known.contains_all(known.known):
+                self._enter(Phase.CLAIMING, now_ms)
+                return
+        if self.why and self.rejoining.nobody_is_complete():
+            self._found_again(now_ms)
+
+    def _found_again(self, now_ms: int) -> None:
+        """Each from its own disk, with nothing in the catalog."""
+        if self.why == LOST:
+            self._enter(Phase.FOUNDING, now_ms, self.rejoining.ending())
+        else:
+            self.rejoining.clear(now_ms)
+            self.phase = Phase.COMPARING
+
+    def _claim_some(self, now_ms: int) -> list[Effect]:
+        if self._claim is None:
+            self._claim = Claim(self._catalog, self._fs, merge=merges(self._catalog))
+        if not self._claim.step(now_ms):
+            return []
+        claim, self._claim = self._claim, None
+        self._enter(Phase.TAKING_PART, now_ms, self.rejoining.ending())
+        self._claimed()
+        text = f"joined: {claim.adopted} entries adopted, {claim.preserved} moved to PreExisting"
+        return [Report(0, text), Changed(), *self._exchange.after_commit(now_ms)]
+
+    def _enter(self, phase: Phase, now_ms: int, changes: Sequence[CatalogChange] = ()) -> None:
+        self.phase = phase
+        self._catalog.commit(None, [*phase_changes(phase), *changes], now_ms=now_ms)
+        self._entered()
