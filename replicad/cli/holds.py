@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
+from typing import Any
 
 from replicad.cli.calling import Options, call, show
 from replicad.cli.tables import table
 from replicad.ops import requests as r
 from replicad.ops.text import escaped
+
+NAMES_SHOWN_MAX = 20
+"""Of what is missing in a folder; `--json` has up to a hundred."""
 
 
 def list_holds(options: Options) -> int:
@@ -17,7 +21,17 @@ def list_holds(options: Options) -> int:
         (row["folder"], escaped(row["path"]), f"{row['there']} of {row['looked_for']}", escaped(row["reason"]))
         for row in result["holds"]
     ]
-    return show(options, result, table(("FOLDER", "PATH", "ENTRIES THERE", "WHY"), rows) if rows else "nothing is held")
+    if not rows:
+        return show(options, result, "nothing is held")
+    missing = [line for row in result["holds"] for line in _missing(row)]
+    return show(options, result, "\n".join([table(("FOLDER", "PATH", "ENTRIES THERE", "WHY"), rows), *missing]))
+
+
+def _missing(row: dict[str, Any]) -> list[str]:
+    names = [escaped(path["path"] if isinstance(path, dict) else path) for path in row["missing"]]
+    more = [f"  … ({len(names) - NAMES_SHOWN_MAX} or more others)"] if len(names) > NAMES_SHOWN_MAX else []
+    head = [f"missing in {row['folder']}, with what was in them:"] if names else []
+    return [*head, *(f"  {name}" for name in names[:NAMES_SHOWN_MAX]), *more]
 
 
 def approve(options: Options) -> int:

@@ -150,6 +150,7 @@ scan_interval=TIME   how often the whole folder is scanned, for what no event to
 preserved_quota=SIZE  ConflictAndDeleted: from 90 % of it on the oldest go, down to 60 % (default 4GiB)
 preserved_min_age=TIME  what is younger stays there, whatever the quota (default 30d)
 tombstone_lifetime=TIME  how long a deletion is remembered at least (default 60d)
+scan_deletions_max=N  what a scan finds deleted beyond it, and beyond a quarter of the folder, is held (default 1000)
 
 These hold at once, on this member alone. One holds for the folder on every member of the group:
 
@@ -203,7 +204,7 @@ PreExisting, what was in a folder's path before it was replicated, is emptied by
 
 def _add_holds(commands: Commands[_Parser]) -> None:
     hold = _group(commands, "hold", "Folders that wait for an operator's decision.")
-    _command(hold, "list", "holds:list_holds", "list the folders that are held, and what is there")
+    _command(hold, "list", "holds:list_holds", "list the folders that are held, what is there, and what is missing")
     more = "What is missing there is deleted on every member, what differs is a change made here."
     approve = _command(hold, "approve", "holds:approve", "take what is at the folder's path for the folder", more)
     approve.add_argument("name", metavar="FOLDER")

@@ -108,6 +108,7 @@ def folder_settings(values: Mapping[str, Any], before: FolderSettings) -> Folder
         preserved_quota_bytes=values.get("preserved_quota", before.preserved_quota_bytes),
         preserved_min_age_ms=values.get("preserved_min_age", before.preserved_min_age_ms // 1000) * 1000,
         tombstone_lifetime_ms=values.get("tombstone_lifetime", before.tombstone_lifetime_ms // 1000) * 1000,
+        scan_deletions_max=values.get("scan_deletions_max", before.scan_deletions_max),
     )
 
 

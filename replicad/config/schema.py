@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from replicad.config.values import ADDRESS, DIALABLE, NAME, PATH, Kind, choice, list_of, seconds, size
+from replicad.config.values import ADDRESS, DIALABLE, NAME, PATH, Kind, choice, list_of, seconds, size, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,11 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "tombstone_lifetime": Key(
             seconds(3_600, 10 * 365 * 86_400, "60d"), "how long a deletion is remembered at least", "60d"
         ),
+        "scan_deletions_max": Key(
+            whole(0, 10**9, "1000"),
+            "objects that a scan may find deleted; more, and a quarter of the folder, wait for `hold approve`",
+            "1000",
+        ),
         "conflicts": Key(
             choice("preserve", "sibling"),
             "the loser of a name is preserved, or stands beside the winner; one setting of the whole group",
@@ -63,7 +68,14 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
     },
 }
 
-FOLDER_SETTINGS = ("staging_quota", "scan_interval", "preserved_quota", "preserved_min_age", "tombstone_lifetime")
+FOLDER_SETTINGS = (
+    "staging_quota",
+    "scan_interval",
+    "preserved_quota",
+    "preserved_min_age",
+    "tombstone_lifetime",
+    "scan_deletions_max",
+)
 """Keys of a folder that can be set where it is not declared, too (`replicad folder set`)."""
 GROUP_FOLDER_SETTINGS = ("conflicts",)
 """Those that hold for the folder on every member: they are in the hierarchy."""

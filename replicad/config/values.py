@@ -132,6 +132,16 @@ def size(low: int, high: int, example: str) -> Kind:
     return Kind(read, read, example)
 
 
+def whole(low: int, high: int, example: str) -> Kind:
+    def read(value: object) -> int:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+        if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+            raise ValueError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return Kind(read, read, example)
+
+
 def list_of(kind: Kind) -> Kind:
     """In TOML an array, in the environment items between commas (an empty one is left out)."""
 

@@ -29,6 +29,7 @@ from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError, ReplicadError
 from replicad.ops.office import folder_catalog
 from replicad.ops.status import FolderRow
+from replicad.ops.text import path_json
 
 RETRY_S = 10.0
 """Until a folder that could not be opened is tried again."""
@@ -130,7 +131,9 @@ class Folders:
         for name, runtime in sorted(self.running().items()):
             hold = await runtime.driver.call(lambda replica: replica.hold)
             if hold is not None:
-                found.append({"folder": name, "path": str(runtime.place.path), **msgspec.structs.asdict(hold)})
+                missing = [path_json(path) for path in hold.missing]
+                facts = {**msgspec.structs.asdict(hold), "missing": missing}
+                found.append({"folder": name, "path": str(runtime.place.path), **facts})
         return found
 
     async def decide(self, name: str, *, approve: bool) -> None:

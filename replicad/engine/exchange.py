@@ -271,7 +271,11 @@ class Exchange:
     # -- meeting
 
     def _meet(self, peer: MemberId, meet: Meet, now_ms: int, out: list[Effect]) -> None:
+        run = Run(meet.session, meet.mark)
+        if self._links[peer].run not in (None, run):
+            self._link_up(peer, now_ms, out)  # its folder was begun again, while the link stayed up
         link = self._links[peer]
+        link.run = run
         link.speaks_for(meet.replica)
         known, purged = set_of(meet.known), set_of(meet.purged)
         if self.meetings.begins_anew(peer, meet):

@@ -19,6 +19,7 @@ from replicad.core.messages import (
 )
 from replicad.core.outbox import Outbox
 from replicad.core.records import ENTRY
+from replicad.core.runs import Run
 from replicad.errors import ProtocolError
 
 REPLICAS_PER_LINK_MAX = 16
@@ -104,6 +105,8 @@ class Link:
     """What the peer has told that it knows; it may understate."""
     purged: CNSet | None = None
     """The peer's, as last told; None: it has not met this member yet."""
+    run: Run | None = None
+    """Of the peer's catalog; None: it has not met this member yet."""
     begun: bool = False
     """The peer takes part."""
     open: bool = False

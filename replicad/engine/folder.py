@@ -44,6 +44,7 @@ from replicad.core.want import settle
 from replicad.engine.awaiting import BlockedObject
 from replicad.engine.clocks import Clocks
 from replicad.engine.course import Course
+from replicad.engine.deletions import Deletions
 from replicad.engine.digesting import STORES
 from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
@@ -105,7 +106,8 @@ class FolderReplica:
         self._now_ms = now_ms
         self.height = HeightMark(catalog, around.height, around.note_height, now_ms)
         phase = phase_at_start(catalog, role, now_ms)
-        self.root = RootWatch(catalog, fs, around.new_bytes, now_ms)
+        deletions = Deletions(catalog, fs, lambda: self.settings.scan_deletions_max)
+        self.root = RootWatch(catalog, fs, around.new_bytes, deletions, now_ms)
         self._unclean = False
         self._settlings = 0
         self._scanned_ms = now_ms
@@ -164,6 +166,7 @@ class FolderReplica:
             self.root.holds,
             founding=lambda: self.phase is Phase.FOUNDING,
             large_bytes=self._around.large_bytes,
+            too_many=self.root.deletions.too_many,
         )
         return LocalSide(
             self.catalog,
@@ -173,6 +176,7 @@ class FolderReplica:
             commit=self._commit_local,
             hindrance=self._hindrance,
             blocked=self._blocked_objects,
+            hold=lambda missing: self.root.hold_deletions(missing, self._now_ms),
         )
 
     # -- what the driver calls
@@ -393,6 +397,7 @@ class FolderReplica:
             self.disk.overflowed = False
             out.append(Changed())
             self.course.scanned(now_ms)
+            self.root.deletions.scanned(now_ms)
         if self.catalog.head != head or self.disk.scanner.full_scans != scans:
             out += self.exchange.after_commit(now_ms)
         return [*out, *self.fences.progress(now_ms)]

@@ -23,6 +23,7 @@ from replicad.core.ids import Uid
 from replicad.core.manifest import encode_whole
 from replicad.engine.asking import Question
 from replicad.engine.awaiting import BlockedObject
+from replicad.engine.deletions import Missing
 from replicad.engine.polling import Polling
 from replicad.engine.scan import Scanner
 from replicad.engine.scan_read import HashOutcome
@@ -40,7 +41,8 @@ SYNC_RETRY_MS = 10_000
 class LocalSide:
     """Of one folder. Implements `engine.looking.Disk`; the scanner's drafts are committed here.
 
-    `commit` stores a draft and offers what it made pending; `hindrance` says why nothing may be originated now.
+    `commit` stores a draft and offers what it made pending; `hindrance` says why nothing may be originated now; `hold`
+    is told of deletions that are too many (engine.deletions).
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class LocalSide:
         commit: Callable[[Draft, Sequence[CatalogChange], set[Uid]], None],
         hindrance: Callable[[], str],
         blocked: Callable[[], Sequence[BlockedObject]],
+        hold: Callable[[Missing], None],
     ) -> None:
+        self._hold = hold
         self._catalog = catalog
         self._fs = fs
         self._watch = watch
@@ -226,6 +230,8 @@ class LocalSide:
 
     def _store(self, draft: Draft, looked: Looked, now_ms: int) -> list[Effect]:
         self._through.changed()
+        if looked.missing is not None:
+            self._hold(looked.missing)
         if not looked.root_ok:
             return []
         if looked.void:

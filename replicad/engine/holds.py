@@ -1,7 +1,8 @@
 """What waits for an operator's word (`replicad hold list | approve | reject`), and what that word does.
 
-A folder is held (state 5, nothing is originated or installed) where going on by itself might lose something: now, where
-the directory at its path is not the one that was replicated there, or has lost its marker and most of its entries.
+A folder is held (state 5, nothing is originated or installed) where going on by itself might lose something: where the
+directory at its path is not the one that was replicated there, or has lost its marker and most of its entries; where a
+scan finds much of it gone (engine.deletions).
 
 - *approve*: what is there is the folder. The marker is written, and a full scan follows: what is not there any more is
   deleted on every member, what differs is a change made here.
@@ -14,6 +15,8 @@ Both begin with a new start of the folder, so nothing that was concluded from th
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -28,17 +31,19 @@ from replicad.files.fs import FileSystem
 
 FORGOTTEN_A_STEP = 512
 """Entries in one transaction: bounds what a crash repeats, and how long the folder's thread is busy."""
-ROOT = "root"
-"""The kind of a hold: the folder's directory is in question."""
+ROOT, DELETIONS = "root", "deletions"
+"""The kind of a hold: the folder's directory is in question, or much that is missing in it (engine.deletions)."""
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """`kind` says what is in question. Of the entries that were `looked_for`, so many are at their paths."""
+    """`kind` says what is in question. Of the entries that were `looked_for`, so many are at their paths. `missing`:
+    paths of the uppermost ones that are not, not all of them; of deletions alone."""
 
     kind: str
     reason: str
     there: int
     looked_for: int
+    missing: Sequence[bytes] = ()
 
 
 def forget_some(catalog: Catalog, now_ms: int) -> bool:

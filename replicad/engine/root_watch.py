@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from replicad.catalog.store import Catalog
 from replicad.core.effects import Changed, Effect, Report
+from replicad.engine.deletions import Deletions, Missing
 from replicad.engine.folder_root import (
     Evidence,
     evidence,
@@ -22,7 +23,7 @@ from replicad.engine.folder_root import (
     root_fault,
     what_failed,
 )
-from replicad.engine.holds import ROOT, Hold, forget_lost
+from replicad.engine.holds import DELETIONS, ROOT, Hold, forget_lost
 from replicad.errors import FileTrouble, OperatorError
 from replicad.files.fs import FileSystem
 from replicad.files.root_marker import MARKER_ID_BYTES
@@ -37,7 +38,15 @@ EVIDENCE_MS = 60_000
 class RootWatch:
     """Of one folder, on its thread. `reports` are for the operator, taken by the caller."""
 
-    def __init__(self, catalog: Catalog, fs: FileSystem, new_bytes: Callable[[int], bytes], now_ms: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        fs: FileSystem,
+        new_bytes: Callable[[int], bytes],
+        deletions: Deletions,
+        now_ms: int,
+    ) -> None:
+        self.deletions = deletions
         self._catalog = catalog
         self._fs = fs
         self._new_bytes = new_bytes
@@ -51,7 +60,10 @@ class RootWatch:
     def begin(self, now_ms: int) -> None:
         """At the start. Raises OperatorError where the folder cannot be used at all."""
         self.fault = self._prepare(now_ms)
-        if self.fault and not self._mark_again(now_ms):
+        if self.fault and self._mark_again(now_ms):
+            return
+        self.fault = self.fault or self._held_deletions
+        if self.fault:
             self.reports.append(Report(0, self.fault))
 
     def holds(self) -> bool:
@@ -70,11 +82,15 @@ class RootWatch:
         if not self.fault:
             self.holds()
             return False
-        before = self.fault
+        before, was_held = self.fault, self.deletions.missing is not None
         self.fault = root_fault(self._catalog, self._fs)
+        if not self.fault and self.deletions.missing is not None and not self._are_back(now_ms):
+            self.fault = self._held_deletions
+            return False
         if not self.fault:
+            what = "some of what was missing is" if was_held else "the folder's root is"
             self.fault = self._prepare(now_ms)
-            self.reports += [Report(0, "the folder's root is there again"), Changed()]
+            self.reports += [Report(0, f"{what} there again"), Changed()]
             return not self.fault
         if is_mounted_anew(self._catalog, self._fs):
             raise OperatorError(MOUNTED_ANEW)
@@ -91,17 +107,42 @@ class RootWatch:
     def clock_set_back(self) -> None:
         self._checked_ms, self._evidence_ms = 0, None
 
+    # -- deletions that a scan has found
+
+    def hold_deletions(self, missing: Missing, now_ms: int) -> None:
+        """Owns its transaction."""
+        self.deletions.hold(missing, now_ms)
+        self._evidence_ms = now_ms
+        self.fault = missing.reason
+        self.reports += [Report(0, self.fault), Changed()]
+
+    @property
+    def _held_deletions(self) -> str:
+        return self.deletions.missing.reason if self.deletions.missing is not None else ""
+
+    def _are_back(self, now_ms: int) -> bool:
+        """Whether some of them have turned up again: then nothing is held, until it is found again."""
+        if self._evidence_ms is not None and now_ms < self._evidence_ms + EVIDENCE_MS:
+            return False
+        self._evidence_ms = now_ms
+        if not self.deletions.are_back():
+            return False
+        self.deletions.let_go(now_ms)
+        return True
+
     # -- an operator's decision
 
     @property
     def held(self) -> bool:
-        return bool(self.fault) and held(self._catalog, self._fs)
+        return bool(self.fault) and (self.deletions.missing is not None or held(self._catalog, self._fs))
 
     @property
     def hold(self) -> Hold | None:
         """What an operator is to decide."""
         if not self.held:
             return None
+        if (missing := self.deletions.missing) is not None and self.fault == missing.reason:
+            return Hold(DELETIONS, self.fault, missing.objects - missing.gone, missing.objects, missing.names)
         if self._evidence is None:
             self._evidence = evidence(self._catalog, self._fs)
         return Hold(ROOT, self.fault, self._evidence.there, self._evidence.looked_for)

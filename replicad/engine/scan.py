@@ -26,6 +26,7 @@ from collections.abc import Callable
 from replicad.core.diff import PRIVATE
 from replicad.core.draft import Draft
 from replicad.core.effects import Report
+from replicad.engine.deletions import TooMany
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
 from replicad.engine.scan_state import Hint, Reread, ScanState
@@ -46,9 +47,11 @@ class Scanner:
         *,
         founding: Callable[[], bool],
         large_bytes: int = LARGE_BYTES,
+        too_many: TooMany = lambda draft, gone, before: 0,
     ) -> None:
         """`founding`: whether what appears now is an original (rule 6). `large_bytes`: a file of more is hashed by
-        others."""
+        others. `too_many`: whether what a scan finds gone is held (engine.deletions)."""
+        self._too_many = too_many
         self._fs = fs
         self._watch = watch
         self._root_ok = root_ok
@@ -198,7 +201,9 @@ class Scanner:
             return Looked(void=True)
         state.told(turn)
         try:
-            looked = self._guarded(draft, now_ns, lambda step: Resolver(step, turn, asks=told is not None).run())
+            looked = self._guarded(
+                draft, now_ns, lambda step: Resolver(step, turn, self._too_many, asks=told is not None).run()
+            )
             if not looked.void:
                 state.put_off = 0
             return looked
@@ -212,7 +217,12 @@ class Scanner:
         if self._root_ok():
             step = Step(self._state, self._reader, self._fs, self._watch, self._founding, draft, now_ns)
             work(step)
-            looked = step.looked if step.looked.void else step.finish()
+            looked = step.looked
+            if looked.missing is not None:
+                self.start_over()
+                return Looked(root_ok=False, missing=looked.missing)
+            if not looked.void:
+                step.finish()
             if self._root_ok():
                 self._end_scan()
                 return looked

@@ -41,6 +41,7 @@ from replicad.core.plan import node_path
 from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId
 from replicad.engine.acts import trouble
+from replicad.engine.deletions import Missing, TooMany
 from replicad.engine.scan_found import Claim, Found, freed
 from replicad.engine.scan_moves import Moves, Place
 from replicad.engine.scan_read import TROUBLED_RETRY_MS
@@ -62,8 +63,10 @@ UNCERTAIN = "it may have been moved here from a directory that cannot be read no
 class Resolver:
     """One call of `Scanner.resolve`."""
 
-    def __init__(self, step: Step, told: int, *, asks: bool) -> None:
-        """`told`: the turn up to which the watch has told everything. `asks`: it can be asked again."""
+    def __init__(self, step: Step, told: int, too_many: TooMany, *, asks: bool) -> None:
+        """`told`: the turn up to which the watch has told everything. `too_many`: as in `Scanner`. `asks`: it can be
+        asked again."""
+        self._too_many = too_many
         self._told = told
         self._asks = asks
         self._first_new = step.draft.next_node
@@ -350,6 +353,8 @@ class Resolver:
     def _remove(self, found: list[Found]) -> bool:
         """In pieces: nobody has any of these, so what is decided of all of them need not be asked again after each."""
         gone = [one for one in found if one.node is not None and one.sight in (Sight.VANISHED, Sight.UNFIT)]
+        if self._is_held(gone):
+            return True
         room = PIECE_NODES
         for start in range(0, len(gone), AHEAD_NODES):
             some = gone[start : start + AHEAD_NODES]
@@ -365,6 +370,16 @@ class Resolver:
                 self._state.doomed.put(one.node.id, one.why)
                 room = 0
         return bool(gone)
+
+    def _is_held(self, gone: list[Found]) -> bool:
+        """What nobody has seen go, where it is too much: then nothing of this step counts."""
+        scanned = [(one.node, one.path) for one in gone if one.node is not None and one.why.by_scan]
+        found = self._too_many(self._draft, scanned, self._state.gone_by_scan)
+        if isinstance(found, Missing):
+            self._step.looked.missing = found
+            return True
+        self._state.gone_by_scan += found
+        return False
 
     def _go_on(self) -> None:
         """The next piece of what is gone."""

@@ -170,6 +170,8 @@ class ScanState:
     again: bool = True
     """The whole folder must be scanned."""
     again_since: int = 0
+    gone_by_scan: int = 0
+    """How many entries this scan of everything has found gone."""
     """The generation of that."""
     generation: int = 0
     """The latest that a hint or an order to scan had."""
@@ -231,7 +233,7 @@ class ScanState:
         self.generation = max(self.generation, since)
 
     def begin_scan(self) -> None:
-        self.again, self.ending = False, False
+        self.again, self.ending, self.gone_by_scan = False, False, 0
         self.round += 1
         self.walk(b"", full=True, since=self.again_since)
 

@@ -17,6 +17,7 @@ from replicad.core.records import DIRECTORY
 from replicad.core.view import ROOT_NODE, Node, NodeId
 from replicad.core.want import settle
 from replicad.engine.acts import trouble
+from replicad.engine.deletions import Missing
 from replicad.engine.scan_moves import Moves, Place, is_within
 from replicad.engine.scan_read import TROUBLED_RETRY_MS, Read, Reader
 from replicad.engine.scan_state import ANYTHING, Hint, Open, Reread, ScanState, Walk, Why
@@ -56,6 +57,8 @@ class Looked(msgspec.Struct):
     """Files with a manifest that were read: it belongs into the same commit."""
     touched: set[Uid] = msgspec.field(default_factory=set)
     """Objects that were written or looked at; they are settled."""
+    missing: Missing | None = None
+    """What a scan finds gone, and is to be held: nothing of the step counts."""
 
 
 class Step:

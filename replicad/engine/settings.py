@@ -18,6 +18,8 @@ class FolderSettings(msgspec.Struct, frozen=True):
     """What is younger stays in ConflictAndDeleted, whatever the quota."""
     tombstone_lifetime_ms: int = 60 * 86_400_000
     """How long a deletion is remembered at least (engine.tombstones); C3."""
+    scan_deletions_max: int = 1_000
+    """Objects; what a scan finds gone beyond it, and beyond a quarter of the folder, is held (engine.deletions)."""
     siblings: bool = False
     """The group's policy for losers of a name: beside the winner, instead of preserved. From the hierarchy, never from
     this member's configuration: every member must compute the same tree (I1)."""

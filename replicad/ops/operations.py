@@ -451,6 +451,7 @@ def _shown_settings(settings: FolderSettings) -> Result:
         "preserved_quota_bytes": settings.preserved_quota_bytes,
         "preserved_min_age_s": settings.preserved_min_age_ms // 1000,
         "tombstone_lifetime_s": settings.tombstone_lifetime_ms // 1000,
+        "scan_deletions_max": settings.scan_deletions_max,
     }
 
 

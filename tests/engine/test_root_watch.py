@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from replicad.catalog.store import Catalog
+from replicad.engine.deletions import Deletions
 from replicad.engine.root_watch import MOUNTED_ANEW, RootWatch
 from replicad.errors import OperatorError
 from replicad.files.real_fs import RealFileSystem
@@ -25,7 +26,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def watch(root: Path) -> Iterator[RootWatch]:
     fs = RealFileSystem(root)
-    watch = RootWatch(Catalog.open(MemoryDatabase(), FOLDER, lambda: 99), fs, bytes, NOW_MS)
+    catalog = Catalog.open(MemoryDatabase(), FOLDER, lambda: 99)
+    watch = RootWatch(catalog, fs, bytes, Deletions(catalog, fs, lambda: 1_000), NOW_MS)
     watch.begin(NOW_MS)
     assert watch.holds()
     yield watch

@@ -4,6 +4,12 @@ docs/safety.md. Members are a, b, c, d. A number is a file's content.
 
 from __future__ import annotations
 
+import msgspec
+
+from replicad.core.cnset import CNSet
+from replicad.core.effects import Received
+from replicad.core.messages import Status
+from replicad.engine.height import Height
 from replicad.engine.phases import Phase
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -277,3 +283,38 @@ def test_of_two_copies_of_one_catalog_the_second_one_is_found() -> None:
     group.heal()
     assert any("put back" in report.text for report in a.reports)
     assert_tree(group, {"f": 1})
+
+
+def test_a_home_that_moved_goes_on_under_a_new_replica_id_and_claims_nothing() -> None:
+    """A volume on another machine is no clone; nobody can tell it from one, and needs to."""
+    group = a_group("ab", {"f": 1, "d/g": 2})
+    a = group["a"]
+    before = a.catalog.replica
+    a.stop()
+    assert a.height is not None
+    a.height = Height(a.height.commits, moved=True)
+    put(a, "f", 3)
+    a.start()
+    group.heal()
+    assert a.catalog.replica != before
+    assert not any("put back" in report.text for report in a.reports)
+    assert_tree(group, {"f": 3, "d/g": 2})
+    assert_nothing_kept(group)
+
+
+def test_a_peer_that_claims_changes_of_ours_that_were_never_made_is_named_and_nothing_is_lost() -> None:
+    group = a_group("abc", {"f": 1, "d/g": 2})
+    a, b = group["a"], group["b"]
+    put(a, "new", 3)
+    group.heal()
+    claimed = CNSet.span(a.catalog.replica, 1, a.catalog.counter + 5)
+    status = a.running.exchange.statuses()[b.id].status
+    own = msgspec.structs.replace(status, known=claimed.union(b.catalog.known).encode(), serial=status.serial + 1_000)
+    a.post(Received(b.id, Status(correlation=1, own=own, heard=[])))
+    group.heal()
+    assert any(b.id in report.text and "put back" in report.text for report in a.reports)
+    assert_tree(group, {"f": 1, "d/g": 2, "new": 3})
+    assert_nothing_kept(group)
+    put(a, "f", 4)
+    group.heal()
+    assert_tree(group, {"f": 4, "d/g": 2, "new": 3})
