@@ -122,6 +122,15 @@ def test_a_file_that_is_no_longer_what_was_installed_is_gone(bench: Bench, chang
     assert bench.content.open_small(uid, digest) is None
 
 
+def test_a_small_file_that_has_only_grown_is_served_as_it_was(bench: Bench) -> None:
+    """A log that is written to all the time would else be gone whenever somebody asks for it."""
+    uid, digest = bench.install(b"log", b"one line\n")
+    with (bench.root / "log").open("ab") as file:
+        file.write(b"another line\n")
+    assert bench.content.open_small(uid, digest) == b"one line\n"
+    assert bench.content.read_range(uid, digest, 0, 3) is None, "of a part nobody knows whether it is the same"
+
+
 def test_a_manifest_is_served_by_its_pages(bench: Bench) -> None:
     data = os.urandom(300_000)
     uid, digest = bench.install(b"large", data)
