@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -28,10 +28,10 @@ from replicad.core.messages import MemberStatus
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content, Record
 from replicad.core.status_board import open_status
 from replicad.core.tree import tree_of
-from replicad.core.view import ObjectState
+from tests.system.dying import SETTING
 from tests.system.folder_tools import all_the_same, at_rest, catalog, stay, wait
 from tests.system.harness import ANY_PORT, Server, Servers, until
-from tests.system.restless import User, differing, shown_in, wanted_by
+from tests.system.restless import User, What, differing, shown_in, wanted_by
 from tests.torture.registers import used_twice
 
 pytestmark = pytest.mark.lab
@@ -41,12 +41,20 @@ SHUT_DOWN = 0x8004587D
 WITHOUT_FLUSHING = struct.pack("I", 2)
 IMAGE_BYTES = 320 << 20
 """XFS takes nothing smaller than 300 MB."""
-STEPS = (30, 70)
-"""Of each user, before the power is cut at their work."""
+AT_WORK = {
+    ("ext4", "one disk"): "act: exchanged",
+    ("ext4", "two disks"): "batch: before it is told",
+    ("xfs", "one disk"): "batch: synced",
+    ("xfs", "two disks"): "act: put",
+}
+"""The point (tests/system/dying.py) at which the member dies under load, and the power with it."""
+REACHED_S = 60.0
 STEPS_TO_REST = 20
 PACE_S = 0.02
 CHECKED_MIN = 20
 LET_GO_S = 60.0
+USED_ONCE = ("f", "r")
+"""Names that users give once: what was deleted under such a name, and is there, is that."""
 
 
 def run(*command: str) -> str:
@@ -102,7 +110,10 @@ class Victim(Server):
         rng.shuffle(self.disks)  # one instant may lie on either side of a call
         for disk in self.disks:
             disk.cut_power()
-        self.kill()
+        if self.ended:
+            self.wait_for_end()
+        else:
+            self.kill()
 
     def find_disks_again(self) -> None:
         for disk in self.disks:
@@ -144,7 +155,7 @@ class Memory:
         self._other = other
         self.checked = 0
 
-    def check(self, root: Path, own: User, shown: dict[str, bytes | str]) -> None:
+    def check(self, root: Path, own: User, shown: dict[str, What]) -> None:
         with catalog(self._other) as reader:
             for raw, found in tree_of(reader).items():
                 state = reader.object(found.lead)
@@ -153,7 +164,7 @@ class Memory:
                     continue
                 self.checked += 1
                 self._check_one(root / path, found.kind, state.record.content)
-            self._check_deleted(reader, own, shown)
+            self._check_deleted(reader, shown)
 
     def _covers(self, record: Record) -> bool:
         return bool(record.place and record.content) and all(cn in self._told for cn in record.cns())
@@ -177,22 +188,16 @@ class Memory:
         elif kind == SYMLINK:
             assert os.fsencode(os.readlink(at)) == content.value, at
 
-    def _check_deleted(self, reader: Reader, own: User, shown: dict[str, bytes | str]) -> None:
+    def _check_deleted(self, reader: Reader, shown: dict[str, What]) -> None:
         rows = reader._db.execute("SELECT uid FROM object WHERE live = 0").fetchall()
         for (uid,) in rows:
             state = reader.object(uid)
             record = state.record
             path = self._path(reader, uid)
-            past = own.history.get(path.partition("/")[2], []) if path.startswith(own.place) else []
-            if not self._covers(record) or record.content.gone is None or (past and past[-1] is not None):
+            if not os.path.basename(path).startswith(USED_ONCE) or not self._covers(record) or not record.content.gone:
                 continue
-            if any(one.record.content.gone is None for one in self._at(reader, record)):
-                continue  # something else has the name now
             self.checked += 1
             assert path not in shown, f"told as deleted, and there: {path}"
-
-    def _at(self, reader: Reader, record: Record) -> Sequence[ObjectState]:
-        return reader.objects(reader.named(record.place.parent, record.place.name))
 
     def _path(self, reader: Reader, uid: Uid) -> str:
         names: list[str] = []
@@ -203,58 +208,92 @@ class Memory:
         return "/".join(reversed(names))
 
 
+class Trial:
+    """A member that loses power again and again, and another that remembers what it was told."""
+
+    def __init__(self, servers: Servers, home: Disk, folder: Disk, snapshots: Path) -> None:
+        self.servers = servers
+        self.snapshots = snapshots
+        self.checked = 0
+        self.random = random.Random(str(snapshots.name))
+        self.other = servers.found("other")
+        self.other.cli("folder", "create", "docs", str(self.other.folder()))
+        self.victim = Victim(servers.base, home, folder)
+        servers.all.append(self.victim)
+        self.victim.cli("join", self.other.cli("invite"), "--name", "victim", "--listen", ANY_PORT, "--api", ANY_PORT)
+        self.victim.cli("folder", "join", "docs", str(self.victim.folder()))
+        self.victim.start()
+        self.members = [self.other, self.victim]
+        servers.synchronized(self.victim, members=2)
+        stay(self.members)
+        self.far, self.own = (User(one.folder(), one.name, f"{snapshots.name}") for one in self.members)
+
+    def at_work_until_it_dies(self, point: str) -> None:
+        """At a point of its own work (tests/system/dying.py), and the power with it."""
+        self.victim.stop()
+        self.victim.module = "tests.system.dying"
+        self.victim.settings[SETTING] = point
+        self.victim.begin()
+        end = time.monotonic() + REACHED_S
+        while not self.victim.ended:
+            assert time.monotonic() < end, f"it never came to: {point}"
+            self.far.step()
+            self.own.step()
+            time.sleep(PACE_S)  # the users' pace
+        self.victim.module = "replicad"
+        del self.victim.settings[SETTING]
+        self.lose_power(point)
+
+    def at_rest_after(self, user: User, name: str) -> None:
+        """What was synced for one of them must not be all that covers what the other has done."""
+        for _ in range(STEPS_TO_REST):
+            user.step()
+        wait(self.other, len(self.members))  # that it is installed on both
+        expected = wanted_by((self.far, self.own))
+        wrong = differing(expected, self.lose_power(name))
+        assert not wrong, f"{name}: a wait has said that it is installed, and it is not there: {wrong}"
+
+    def lose_power(self, name: str) -> dict[str, What]:
+        """And start again, and go on until all is one. Returns what was on the disk by then."""
+        self.victim.lose_power(self.random)
+        until("the other member has noticed", lambda: "victim" not in self.other.connected())
+        place = snapshot(self.other, self.snapshots / str(len(list(self.snapshots.glob("*")))))
+        memory = Memory(self.other, told_by(self.other, "victim"))
+        self.victim.find_disks_again()
+        shown = shown_in(self.victim.folder())
+        try:
+            memory.check(self.victim.folder(), self.own, shown)
+        except AssertionError as error:
+            raise AssertionError(f"power lost at {name}, see {place}") from error
+        self.checked += memory.checked
+        self.own.look_again()
+        self.victim.start()
+        all_the_same(self.servers, self.members)
+        wrong = differing(self.far.expected(), shown_in(self.victim.folder(), self.far.place))
+        assert not wrong, f"{name}: what the other member's user made is not as it was made: {wrong}"
+        at_rest(self.members, preserved=None)
+        return shown
+
+    def end(self) -> None:
+        assert self.checked > CHECKED_MIN, self.checked
+        for member in self.members:
+            member.stop()
+        homes = [member.home for member in self.members] + list(self.snapshots.glob("*"))
+        assert used_twice(homes) == []
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("layout", ["one disk", "two disks"])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_i12_what_was_told_as_installed_survives_a_power_loss(
     stack: ExitStack, servers: Servers, tmp_path: Path, kind: str, layout: str
 ) -> None:
-    rng = random.Random(f"{kind} {layout}")
     disk = Disk(tmp_path / "disks", "one", kind, stack)
     home = disk if layout == "one disk" else Disk(tmp_path / "disks", "other", kind, stack)
-    other = servers.found("other")
-    other.cli("folder", "create", "docs", str(other.folder()))
-    victim = Victim(servers.base, home, disk)
-    servers.all.append(victim)
-    victim.cli("join", other.cli("invite"), "--name", "victim", "--listen", ANY_PORT, "--api", ANY_PORT)
-    victim.cli("folder", "join", "docs", str(victim.folder()))
-    victim.start()
-    members = [other, victim]
-    servers.synchronized(victim, members=2)
-    stay(members)
-    far, own = (User(one.folder(), one.name, f"{kind} {layout}") for one in members)
-    checked = 0
-    snapshots: list[Path] = []
-    for who in ("nobody yet", "both at work", "its own", "the other's"):
-        if who == "nobody yet":
-            if layout == "one disk":
-                continue
-        elif who == "both at work":
-            for _ in range(rng.randint(*STEPS)):
-                far.step()
-                own.step()
-                time.sleep(PACE_S)  # the users' pace
-        else:
-            # What was synced for one of them must not be all that covers what the other has done.
-            for _ in range(STEPS_TO_REST):
-                (own if who == "its own" else far).step()
-            wait(other, len(members))  # that it is installed on both
-        victim.lose_power(rng)
-        until("the other member has noticed", lambda: "victim" not in other.connected())
-        snapshots.append(snapshot(other, tmp_path / "snapshots" / who))
-        memory = Memory(other, told_by(other, "victim"))
-        victim.find_disks_again()
-        shown = shown_in(victim.folder())
-        memory.check(victim.folder(), own, shown)
-        if who != "both at work":
-            wrong = differing(wanted_by((far, own)), shown)
-            assert not wrong, f"{who}: a wait has said that it is installed, and it is not there: {wrong}"
-        checked += memory.checked
-        own.look_again()
-        victim.start()
-        all_the_same(servers, members)
-        assert not differing(far.expected(), shown_in(victim.folder(), far.place)), "what the other member's user made"
-        at_rest(members, preserved=None)
-    assert checked > CHECKED_MIN, checked
-    for member in members:
-        member.stop()
-    assert used_twice([*(member.home for member in members), *snapshots]) == []
+    trial = Trial(servers, home, disk, tmp_path / f"{kind} {layout}")
+    if layout == "two disks":
+        trial.lose_power("the start")
+    trial.at_work_until_it_dies(AT_WORK[kind, layout])
+    trial.at_rest_after(trial.own, "its own user's work")
+    trial.at_rest_after(trial.far, "the other user's work")
+    trial.end()
