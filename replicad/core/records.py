@@ -314,7 +314,7 @@ def contains(register: Register, installed: Register) -> bool:
     empty: the *gone* that was written for content nobody saw (rule 3).
     """
     if register.replica == installed.replica and register.counter == installed.counter:
-        return True
+        return register == installed  # not where one CN stands for two changes (S28)
     if not installed.time_ms:
         return bool(register.time_ms and register.vector)
     if any(replica == installed.replica and counter >= installed.counter for replica, counter in register.vector):

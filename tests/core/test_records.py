@@ -226,6 +226,13 @@ def test_an_original_is_in_every_version_but_another_original_and_what_nobody_sa
     assert contains(original, original)
 
 
+def test_s28_another_change_with_the_same_cn_has_not_seen_the_first() -> None:
+    """A catalog that was copied has made both: neither is a version of the other."""
+    one, other = content(5, 1, replica=1, counter=1), content(6, 2, replica=1, counter=1)
+    assert not contains(one, other)
+    assert not contains(other, one)
+
+
 def test_what_was_deleted_unseen_contains_nothing() -> None:
     """Rule 3: whoever has the content on its disk preserves it, its author too."""
     assert not contains(gone(9, 5, replica=2), content(5, 1, replica=2, counter=1))
