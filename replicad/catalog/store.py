@@ -22,7 +22,7 @@ from replicad.catalog.draft_writer import Written, write_draft
 from replicad.catalog.ledger import apply
 from replicad.catalog.lookups import Replicas
 from replicad.catalog.missing import Missing
-from replicad.catalog.pages import Pages
+from replicad.catalog.ranges import Ranges
 from replicad.catalog.recount import Recount, faults, recount
 from replicad.catalog.remembered import Answers, Remembering
 from replicad.catalog.summary import Summary, load_summary, store_summary
@@ -32,7 +32,7 @@ from replicad.core.ids import Cn, FolderId, ReplicaId
 from replicad.errors import CatalogError
 
 
-class Reader(Pages):
+class Reader(Ranges):
     """A catalog as it was at one instant, for any one thread; close it soon, it keeps the log from being cut back."""
 
     def __init__(self, db: sqlite3.Connection, where: Path | str, *, own: bool) -> None:

@@ -27,6 +27,7 @@ from replicad.core.messages_meeting import (
     NotHeld,
     check_meeting,
 )
+from replicad.core.messages_repair import REPAIR_NAMES, Differ, OfRepair, RangeReply, RangeRequest, Taken, check_repair
 from replicad.core.records import DIGEST_BYTES, REGISTER_BYTES_MAX, Record, open_record
 from replicad.errors import ProtocolError
 
@@ -59,6 +60,7 @@ CODE_NAMES = {
     JUDGED: "judged",
     HELD_REQUEST: "held request",
     NOT_HELD: "not held",
+    **REPAIR_NAMES,
 }
 
 PAGE_RECORDS_MAX = 512
@@ -357,6 +359,7 @@ Message = (
     | OfMeeting
     | HeldRequest
     | NotHeld
+    | OfRepair
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -423,6 +426,8 @@ def _check(message: Message) -> None:
             _check_fence(message.fence, [one.member for one in message.members], message.lost)
         case Meet() | Judged() | HeldRequest() | NotHeld():
             check_meeting(message)
+        case RangeRequest() | RangeReply() | Differ() | Taken():
+            check_repair(message)
         case PreservedPage():
             _check_preserved(message)
         case Restore(number=number, to=path):

@@ -35,6 +35,7 @@ from replicad.core.messages import (
     unseal,
 )
 from replicad.core.messages_meeting import Judged, Meet
+from replicad.core.messages_repair import OfRepair
 from replicad.core.outbox import TOLD_INTERVALS_MAX, Mark, Push
 from replicad.core.records import Record
 from replicad.core.runs import Run
@@ -48,6 +49,7 @@ from replicad.engine.exchange_memory import Memory
 from replicad.engine.exchange_pages import Pager
 from replicad.engine.exchange_status import Speaker, Statuses
 from replicad.engine.meeting import GREET_AGAIN_MS, Meetings, draw_mark
+from replicad.engine.repairing import Repairing
 from replicad.errors import ProtocolError
 
 CLOCK_BACK_MS = 1_000
@@ -94,7 +96,7 @@ class Exchange:
         self._late: list[Effect] = []
         self._asking = Asking(catalog, self._backfill, self._memory, self._links, self._correlations)
         self._intake = Intake(catalog, absorb, self._memory, self._settling)
-        self._doubts = Doubts(catalog, lambda: own_state().purged)
+        self._doubts = Doubts(catalog)
         self.meetings = Meetings(
             catalog,
             Run(self._memory.begin_session(now_ms), draw_mark(draw)),
@@ -112,6 +114,17 @@ class Exchange:
             self._correlations,
             may_receive=may_receive,
             serves=self._serves,
+        )
+        self._repairing = Repairing(
+            catalog,
+            own,
+            self._links,
+            self._asking,
+            self._correlations,
+            purged=lambda: own_state().purged,
+            may_send=may_send,
+            may_serve=lambda peer: may_receive(peer) and self._serves(),
+            ask_status=self._statuses.request,
         )
         self._memory.recall(self._settling, now_ms)
 
@@ -164,7 +177,7 @@ class Exchange:
         if self._late:
             return 0
         due = [self._backfill.next_due_ms(), self._settling.next_due_ms()]
-        due += (self._board.next_due_ms(), self._memory.next_due_ms())
+        due += (self._board.next_due_ms(), self._memory.next_due_ms(), self._repairing.next_due_ms())
         for link in self._links.values():
             due.append(link.outbox.next_due_ms())
             if not link.judged:
@@ -175,7 +188,7 @@ class Exchange:
 
     def clock_set_back(self, back_ms: int) -> None:
         """The clock was set back by so much; every time kept here moves with it, so that nothing waits longer."""
-        for part in (self._backfill, self._settling, self._board, self._memory):
+        for part in (self._backfill, self._settling, self._board, self._memory, self._repairing):
             part.clock_set_back(back_ms)
         for link in self._links.values():
             link.clock_set_back(back_ms)
@@ -267,6 +280,7 @@ class Exchange:
         self._board.mark(now_ms)
         self._intake.part(peer)
         self._memory.part(peer, now_ms)
+        self._repairing.part(peer, now_ms)
 
     # -- meeting
 
@@ -307,6 +321,7 @@ class Exchange:
 
     def _closed(self, peer: MemberId, now_ms: int) -> None:
         self._backfill.ended(peer, "it has forgotten what is not known here", now_ms)
+        self._repairing.part(peer, now_ms)
 
     def reopen(self, now_ms: int, *, anew: bool = False) -> list[Effect]:
         """To be called when this member's own state, or what it has purged, is another. `anew`: it begins anew."""
@@ -342,6 +357,8 @@ class Exchange:
                 self._statuses.answer(peer, message.correlation, now_ms, out)
             case Status():
                 self._status(peer, message, now_ms, out)
+            case _ if isinstance(message, OfRepair):
+                self._repairing.received(peer, message, now_ms, out)
             case _:
                 # The hierarchy, say, has nothing preserved: whoever asks for it there is at fault, not we.
                 raise ProtocolError(f"not a message of the exchange: {type(message).__name__}")
@@ -352,7 +369,8 @@ class Exchange:
             raise ProtocolError("a backfill request begins before the first position")
         if not self._may_receive(peer):
             return
-        self._links[peer].outbox.hear(base, now_ms)
+        if not request.uids:
+            self._links[peer].outbox.hear(base, now_ms)
         page = self._pager.answer(self._channel.answer, request, base, wanted, serves=self._serves())
         out.append(Send(peer, page))
 
@@ -383,7 +401,7 @@ class Exchange:
         if not own.whole:
             return
         self._intake.cover(peer, own.status.replica, own.status.head, own.known)
-        self._doubts.compare(self._links[peer], own, out)
+        self._repairing.heard(peer, own, now_ms, out)
 
     def _shown(self, peer: MemberId, known: CNSet, now_ms: int, out: list[Effect]) -> None:
         """A peer has shown what it knows, and would serve (P8: what we lack of it becomes an entry)."""
@@ -418,11 +436,13 @@ class Exchange:
             self._backfill.ended(peer, "this member was put back", now_ms)
             return
         asked = page.correlation in link.asked
+        digest = self._catalog.digest
         progressed = self._intake.take(peer, page, records, shown, link.offers, now_ms, asked=asked)
         link.outbox.hear(cns, now_ms)
         if shown is not None:
             self._shown(peer, shown, now_ms, out)
         self._asking.progress(peer, page, progressed, now_ms, out)
+        self._repairing.came(peer, page, digest != self._catalog.digest, now_ms, out)
         unsettled = frozenset(record.uid for record in records if not self._settling.settled(record.uid))
         self._notice(now_ms, out, source=peer, unsettled=unsettled)
 
@@ -473,5 +493,6 @@ class Exchange:
             if not link.judged and now_ms >= link.greeted_ms + GREET_AGAIN_MS:
                 self.meetings.greet(peer, now_ms, out)
         self._settling.expire(now_ms)
+        self._repairing.work(now_ms, out)
         self._statuses.send_due(now_ms, out)
         self._memory.keep_if_due(now_ms)

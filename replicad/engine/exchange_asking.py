@@ -61,10 +61,14 @@ class Asking:
         free = sorted(peer for peer in sources if not self._links[peer].asked)
         out: list[Effect] = []
         for peer, batch in self._turns.share(uids, free).items():
-            correlation = self._correlations.next()
-            self._links[peer].asked[correlation] = UidsAsked(tuple(batch), now_ms)
-            out.append(Send(peer, self._request(peer, correlation, wanted=None, uids=batch)))
+            out.append(Send(peer, self.ask_peer(peer, batch, now_ms)))
         return out
+
+    def ask_peer(self, peer: MemberId, uids: Sequence[Uid], now_ms: int) -> BackfillRequest:
+        """The request for these objects, of which there are at most ASKED_UIDS_MAX; it is to be sent."""
+        correlation = self._correlations.next()
+        self._links[peer].asked[correlation] = UidsAsked(tuple(uids), now_ms)
+        return self._request(peer, correlation, wanted=None, uids=uids)
 
     def progress(self, peer: MemberId, page: Page, progressed: bool, now_ms: int, out: list[Effect]) -> None:
         """Clear what came; go on with the cycle to which the page belongs."""
@@ -102,7 +106,7 @@ class Asking:
             correlation=correlation,
             replica=replica,
             after=self._memory.row(peer, replica).position,
-            base=shortened(self._catalog.known).encode(),
+            base=shortened(self._catalog.known).encode() if not uids else [],
             records_max=PAGE_RECORDS_MAX,
             wanted=shortened(wanted).encode() if wanted is not None else None,
             uids=list(uids),

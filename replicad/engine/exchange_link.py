@@ -26,8 +26,6 @@ REPLICAS_PER_LINK_MAX = 16
 """Replica ids that a peer may show on one link: it takes a new one when it was put back, and that once."""
 UID_ANSWER_MAX_MS = 30_000
 """After so long a request by UID counts as unanswered."""
-REPORTS_MAX = 64
-"""Pairs of unequal digests remembered, so that each is reported once."""
 
 PushType = type[HierarchyChange] | type[ContentChange]
 AnswerType = type[HierarchyBackfill] | type[ContentBackfill]
@@ -126,7 +124,6 @@ class Link:
     """What the last status to it said, without what always differs."""
     asked: dict[int, UidsAsked] = field(default_factory=dict)
     """Requests by UID, by correlation."""
-    reported: dict[tuple[bytes, bytes], None] = field(default_factory=dict)
     _replicas: set[ReplicaId] = field(default_factory=set)
 
     def speaks_for(self, replica: ReplicaId) -> None:
@@ -157,9 +154,3 @@ class Link:
         for asked in self.asked.values():
             asked.asked_ms -= back_ms
         self.greeted_ms -= back_ms
-
-    def report_once(self, ours: bytes, theirs: bytes) -> bool:
-        if (ours, theirs) in self.reported or len(self.reported) >= REPORTS_MAX:
-            return False
-        self.reported[ours, theirs] = None
-        return True

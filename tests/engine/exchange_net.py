@@ -79,6 +79,8 @@ class Member:
         self.complete = True
         self.serves = True
         self.barred: set[MemberId] = set()
+        self.barred_senders: set[MemberId] = set()
+        """They are served, and nothing is taken from them."""
         self.reports: list[Report] = []
         self.up = False
         self.start()
@@ -91,7 +93,7 @@ class Member:
             CONTENT,
             absorb=absorb_entries,
             own_state=self.own_state,
-            may_send=lambda peer: peer not in self.barred,
+            may_send=lambda peer: peer not in self.barred | self.barred_senders,
             may_receive=lambda peer: peer not in self.barred,
             draw=self.draw,
             now_ms=self.group.now_ms,

@@ -14,8 +14,9 @@ import pytest
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog
 from replicad.core import hierarchy_entries as entries
+from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, Report, Send, Tick
-from replicad.core.ids import MemberId
+from replicad.core.ids import ROOT, MemberId
 from replicad.core.messages import (
     HierarchyBackfill,
     HierarchyChange,
@@ -405,6 +406,30 @@ def test_a_hierarchy_that_was_put_back_goes_on_under_a_new_replica_id() -> None:
     alpha.do(alpha.hierarchy.put_setting("later", 2, net.now_ms))
     net.run()
     net.assert_equal()
+
+
+def test_s28_an_entry_that_was_lost_is_found_by_the_digest_and_comes_back() -> None:
+    net = founded("alpha", "beta", "gamma")
+    alpha, beta = net["alpha"], net["beta"]
+    alpha.do(alpha.hierarchy.put_setting("retention", 60, net.now_ms))
+    net.run()
+    for other in ("alpha", "gamma"):
+        net.cut("beta", other)
+    draft = Draft(beta.catalog)
+    (lost,) = [
+        state.record.uid
+        for state in beta.catalog.objects(beta.catalog.children(ROOT))
+        if state.record.place is not None and b"retention" in state.record.place.name
+    ]
+    draft.drop(lost)
+    beta.catalog.commit(draft, now_ms=net.now_ms)
+    beta.start()
+    assert beta.hierarchy.reading().settings == {}
+    net.connect("alpha", "beta", "gamma")
+    net.run(180_000)
+    net.assert_equal()
+    assert beta.hierarchy.reading().settings == {"retention": 60}
+    assert any("different records" in report for report in beta.reports)
 
 
 def test_members_with_real_keys_sign_their_replica_ids(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from replicad.core.messages import (
     encode_message,
     seal,
 )
+from replicad.core.messages_repair import Differ, RangeReply, RangeRequest, RangeSums, Taken
+from replicad.core.repair import WHOLE
 from replicad.engine.exchange_status import Speaker
 from replicad.errors import PeerError, ProtocolError
 from tests.engine.exchange_net import Group, member_id
@@ -94,12 +96,18 @@ def spoiled(whole: S, fields: Fields) -> st.SearchStrategy[S]:
 EMPTY_HANDED = Group("A")["A"]
 OWN = Speaker(EMPTY_HANDED.catalog, A.id, A.own_state, 1).status([B.id], 0)
 statuses = spoiled(OWN, status_fields)
+sums = st.lists(st.tuples(uids, st.sampled_from([b"", bytes(8), bytes(16)])), max_size=3)
+told = st.builds(RangeSums, pieces=sums, objects=sums)
 said = st.one_of(
     spoiled(ContentChange(**PAGE, settled=True), page_fields),  # type: ignore[arg-type]
     spoiled(ContentBackfill(**PAGE, settled=True), page_fields),  # type: ignore[arg-type]
     spoiled(HierarchyChange(**PAGE, settled=True), page_fields),  # type: ignore[arg-type]
     spoiled(BackfillRequest(**REQUEST), request_fields),  # type: ignore[arg-type]
     spoiled(StatusRequest(correlation=1, replica=A.replica, known=[]), {"replica": replicas, "known": wire_sets}),
+    spoiled(RangeRequest(correlation=1, ranges=[WHOLE]), {"ranges": st.lists(st.tuples(uids, uids), max_size=2)}),
+    spoiled(RangeReply(correlation=1, ranges=[]), {"ranges": st.lists(told, max_size=2)}),
+    spoiled(Differ(correlation=1, uids=[GOOD.uid]), {"uids": st.lists(uids, max_size=3)}),
+    spoiled(Taken(correlation=1, changed=True), {"correlation": numbers}),
     st.builds(lambda own, heard: Status(correlation=1, own=own, heard=heard), statuses, st.lists(statuses, max_size=2)),
 )
 

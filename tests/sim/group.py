@@ -32,6 +32,7 @@ HEAL_MAX_MS = 45 * 60_000
 HOUR_MS = 3_600_000
 STATUSES_AN_HOUR_MAX = 120
 """A link has a status a minute in each direction, a quarter more or less."""
+FAULT = "know the same changes and hold different records"
 STORES = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
 
 
@@ -65,6 +66,8 @@ class Group:
             siblings=siblings,
             tombstone_lifetime_ms=tombstone_lifetime_ms,
         )
+        self.faulty = False
+        """A fault was made in a catalog, for which the digest's repair is there."""
         self.founded = False
         """The end of the founding is in the hierarchy."""
         self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
@@ -206,6 +209,8 @@ class Group:
 
     def check_knowledge(self) -> None:
         for member in self.members.values():
+            found = [report.text for report in member.reports if FAULT in report.text]
+            assert self.faulty or not found, f"I1: {member.name} and others had to be repaired: {found}"
             catalog = member.catalog
             self.ledger.check_knowledge(member, catalog, catalog.known)
             self.ledger.check_tree(member, catalog)
