@@ -247,7 +247,10 @@ class Living:
         added = self.catalog.known.minus(before.known)
         push = outbox.committed(before, self.catalog.head, added, self.now_ms)
         if push is not None:
-            self.pages += Pager(self.catalog, self.settling).pushed(ContentChange, 0, push)  # type: ignore[arg-type]
+            self.pages += self._pager().pushed(ContentChange, 0, push)
+
+    def _pager(self) -> Pager:
+        return Pager(self.catalog, self.settling, lambda: EMPTY)  # type: ignore[arg-type]  # nothing is forgotten here
 
     # -- the link
 
@@ -263,7 +266,7 @@ class Living:
     def asked(self, base: CNSet, after: int) -> None:
         """The next page of a series, for the peer."""
         self._hear(base)
-        page = Pager(self.catalog, self.settling).series(ContentBackfill, 0, after, base, 512)  # type: ignore[arg-type]
+        page = self._pager().series(ContentBackfill, 0, after, base, 512)
         self.pages.append(page)
 
     def heard(self, replica: ReplicaId, head: int, known: CNSet) -> None:
