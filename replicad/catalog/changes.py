@@ -174,6 +174,12 @@ class RenewReplica(Value, frozen=True, gc=False):
     replica: ReplicaId
 
 
+class SetDigest(Value, frozen=True, gc=False):
+    """The rows were counted, and add up to this: the sum that was kept was wrong."""
+
+    digest: int
+
+
 class PutInvitation(Value, frozen=True, gc=False):
     invitation: Invitation
 
@@ -206,6 +212,7 @@ Change = (
     | SetMeta
     | SetReplicaOwner
     | RenewReplica
+    | SetDigest
     | PutInvitation
     | TakeInvitation
     | RemoveInvitation

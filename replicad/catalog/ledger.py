@@ -127,7 +127,7 @@ _OUTS = prepared(
 
 
 def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: Replicas, now_ms: int) -> Summary:
-    """Write one change; returns the summary, which RenewReplica alters."""
+    """Write one change; returns the summary, which RenewReplica and SetDigest alter."""
     match change:
         case c.SetSeries(series):
             number = replicas.number(series.replica)
@@ -161,6 +161,8 @@ def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: 
             _set_meta(db, key, value)
         case c.RenewReplica(replica):
             return _renew(summary, replica, replicas)
+        case c.SetDigest(digest):
+            return msgspec.structs.replace(summary, digest=digest)
         case c.PutInvitation() | c.TakeInvitation() | c.RemoveInvitation():
             _change_invitation(db, change, now_ms)
     return summary

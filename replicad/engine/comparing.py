@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from replicad.catalog.store import Catalog
+from replicad.core.draft import DIGEST_MODULUS
 from replicad.core.ids import MemberId, Uid
 from replicad.core.messages_repair import DIFFER_UIDS_MAX, RANGES_MAX, RangeReply, RangeRequest
 from replicad.core.repair import WHOLE, Against, Cutter, ObjectSum, Range
@@ -32,6 +33,15 @@ class Reading:
         self._catalog = catalog
         self._parts = list(parts)
         self._after = self._parts[0][0].after
+        self._all = [within for within, _ in parts] == [WHOLE]
+        self._digest = catalog.digest
+        self._sum = 0
+
+    @property
+    def counted(self) -> int | None:
+        """What the digest is by the rows; None where they were not all read, or have changed meanwhile."""
+        still = self._all and not self._parts and self._catalog.digest == self._digest
+        return self._sum % DIGEST_MODULUS if still else None
 
     def step(self) -> bool:
         """Read on; whether that was all."""
@@ -40,6 +50,7 @@ class Reading:
             within, taker = self._parts[0]
             found = self._catalog.range_sums(self._after, within.upto, left)
             taker.take(found.sums)
+            self._sum += sum(total for _, total in found.sums)
             left -= max(1, found.rows)
             self._after = found.reached
             if found.reached == within.upto:
@@ -55,10 +66,10 @@ class Answering:
         ranges = [Range(after, upto) for after, upto in request.ranges]
         self._correlation = request.correlation
         self._cutters = [Cutter(within) for within in ranges]
-        self._reading = Reading(catalog, list(zip(ranges, self._cutters, strict=True)))
+        self.reading = Reading(catalog, list(zip(ranges, self._cutters, strict=True)))
 
     def step(self) -> RangeReply | None:
-        if not self._reading.step():
+        if not self.reading.step():
             return None
         return RangeReply(correlation=self._correlation, ranges=[cutter.told() for cutter in self._cutters])
 
@@ -111,10 +122,11 @@ class Comparison:
     def reads(self) -> bool:
         return self._reading is not None and not self.waits and len(self._uids) < DIFFER_UIDS_MAX
 
-    def step(self) -> None:
+    def step(self) -> Reading:
         """Read on."""
-        assert self._reading is not None
-        over = self._reading.step()
+        reading = self._reading
+        assert reading is not None
+        over = reading.step()
         for against in self._against:
             if over:
                 against.end()
@@ -124,6 +136,7 @@ class Comparison:
             for against in self._against:
                 self._left += against.ranges
             self._against, self._reading = [], None
+        return reading
 
     def batch(self) -> list[Uid]:
         """Objects that are to be asked for now, by either side of the other."""

@@ -125,6 +125,7 @@ class Exchange:
             may_send=may_send,
             may_serve=lambda peer: may_receive(peer) and self._serves(),
             ask_status=self._statuses.request,
+            changed=self._board.mark,
         )
         self._memory.recall(self._settling, now_ms)
 

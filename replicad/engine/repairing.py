@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from replicad.catalog.changes import SetDigest
 from replicad.catalog.store import Catalog
 from replicad.core.cnset import CNSet
 from replicad.core.effects import Effect, Report, Send
@@ -21,7 +22,7 @@ from replicad.core.ids import MemberId
 from replicad.core.messages import Page
 from replicad.core.messages_repair import Differ, OfRepair, RangeReply, RangeRequest, Taken
 from replicad.core.status_board import Known
-from replicad.engine.comparing import Answering, Comparison, Taking
+from replicad.engine.comparing import Answering, Comparison, Reading, Taking
 from replicad.engine.exchange_asking import Asking
 from replicad.engine.exchange_link import Correlations, Link
 from replicad.errors import ProtocolError
@@ -52,7 +53,8 @@ class _Quarrel:
 
 
 class Repairing:
-    """Of one exchange. `links`: the exchange's own, by peer; `purged`: this member's own."""
+    """Of one exchange. `links`: the exchange's own, by peer; `purged`: this member's own. `changed` is told when the
+    status says something else."""
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Repairing:
         may_send: Callable[[MemberId], bool],
         may_serve: Callable[[MemberId], bool],
         ask_status: Callable[[MemberId, list[Effect]], None],
+        changed: Callable[[int], None],
     ) -> None:
         self._catalog = catalog
         self._own = own
@@ -76,6 +79,7 @@ class Repairing:
         self._may_send = may_send
         self._may_serve = may_serve
         self._ask_status = ask_status
+        self._changed = changed
         self._quarrels: dict[MemberId, _Quarrel] = {}
         self._comparison: Comparison | None = None
         self._until_ms = 0
@@ -222,15 +226,24 @@ class Repairing:
     def _read(self, now_ms: int, out: list[Effect]) -> None:
         """One step, for the next one whose turn it is."""
         if self._comparison is not None and self._comparison.reads:
-            self._comparison.step()
+            self._hold_against(self._comparison.step(), now_ms, out)
             self._go_on(now_ms, out)
         for peer in list(self._answers)[:1]:
             answering = self._answers.pop(peer)
             reply = answering.step()
+            self._hold_against(answering.reading, now_ms, out)
             if reply is None:
                 self._answers[peer] = answering  # behind the others
             else:
                 out.append(Send(peer, reply))
+
+    def _hold_against(self, reading: Reading, now_ms: int, out: list[Effect]) -> None:
+        """The digest that is kept against the rows, where all were read: it may be what is wrong."""
+        if reading.counted not in (None, self._catalog.digest):
+            assert reading.counted is not None
+            self._catalog.commit(None, [SetDigest(reading.counted)], now_ms=now_ms)
+            out.append(Report(0, "the records of this member's catalog were counted anew: their sum was another one"))
+            self._changed(now_ms)
 
     def _go_on(self, now_ms: int, out: list[Effect]) -> None:
         """Whatever the comparison has to ask for now, or its end."""

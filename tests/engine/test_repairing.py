@@ -8,6 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from replicad.catalog.changes import SetDigest
 from replicad.catalog.ranges import RangeRows
 from replicad.catalog.store import Catalog
 from replicad.core.cnset import CNSet
@@ -149,6 +150,16 @@ def test_a_deletion_that_one_has_lost_wins_against_what_it_had_seen() -> None:
     assert held is not None
     assert held.gone
     mended(group)
+
+
+@pytest.mark.parametrize("where", "AB")
+def test_a_digest_that_is_not_that_of_the_rows_is_counted_anew(where: str) -> None:
+    group, _ = met("A", "B")
+    member = group[where]
+    member.catalog.commit(None, [SetDigest(4_711)], now_ms=group.now_ms)
+    mended(group)
+    assert comparisons(group) == 1
+    assert sum("counted anew" in report.text for report in member.reports) == 1
 
 
 def test_gone_and_forgotten_is_no_difference() -> None:
