@@ -97,7 +97,7 @@ def test_s28_one_cn_that_stands_for_two_new_files_is_mended_through_a_relay() ->
 @pytest.mark.parametrize("pairs", ["ab bc ac", "ab bc"])
 @pytest.mark.parametrize("loser", "abc")
 def test_rows_that_were_lost_from_one_catalog_come_back(pairs: str, loser: str) -> None:
-    """Those of one that is on its disk, too: that is adopted again, since it is as the tree wants it."""
+    """The file is on its disk still, and no record says what it is: so it is kept, and fetched again."""
     group = a_group("abc", {"d/f": 1, "g": 2}, pairs=pairs)
     group.faulty = True
     member = group[loser]
@@ -108,6 +108,8 @@ def test_rows_that_were_lost_from_one_catalog_come_back(pairs: str, loser: str) 
     Catalog.commit(member.catalog, draft, now_ms=member.now_ms)  # behind the ledger's back
     group.heal()
     assert_tree(group, {"d/f": 1, "g": 2})
+    assert kept(member) == [2]
+    assert_nothing_kept(group, [other for other in group.members.values() if other is not member])
     assert sum(map(faults, group.members.values())) >= 2
     group.check_quiet()
 
