@@ -61,6 +61,7 @@ def remember(remembered: Remembered, life: int, shown: Run, last: Run) -> Rememb
     if last == shown:
         return Remembered(life, shown, shown)
     if life != remembered.life:
-        return Remembered(life, NONE, shown)
+        # A crash may keep from the peer that this run was taken note of: the next one shows the same `last` again.
+        return Remembered(life, last, shown)
     confirmed = last if last == remembered.offered else remembered.confirmed
     return Remembered(life, confirmed, shown)

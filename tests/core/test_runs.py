@@ -56,4 +56,6 @@ def test_a_later_life_follows_whatever_is_remembered_and_an_earlier_one_does_not
     assert not follows(remembered, 4, TWO, ONE)
     later = remember(remembered, 6, TWO, ONE)
     assert follows(later, 6, THREE, TWO)
+    assert follows(later, 6, THREE, ONE), "a crash kept from it that the second run was taken note of"
+    assert not follows(remember(later, 6, TWO, TWO), 6, THREE, ONE)
     assert not follows(later, 5, THREE, ONE)
