@@ -85,6 +85,8 @@ def _build(home: Path, tables: Mapping[str, Table], folders: Sequence[Table]) ->
     group = _values(tables["group"])
     member = _values(tables["member"])
     member["home"] = home
+    if "offline_limit" in member:
+        member["offline_limit_ms"] = member.pop("offline_limit") * 1000
     return Settings(
         member=MemberSettings(**member),
         api=ApiSettings(**_values(tables["api"])),

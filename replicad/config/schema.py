@@ -26,6 +26,9 @@ SCHEMA: Mapping[str, Mapping[str, Key]] = {
         "home": Key(PATH, "identity, catalogs, control socket", "/var/lib/replicad for root"),
         "listen": Key(ADDRESS, "where peers connect", "0.0.0.0:7722"),
         "advertise": Key(list_of(DIALABLE), "addresses that others are told", "those at which peers see this member"),
+        "offline_limit": Key(
+            seconds(3_600, 10 * 365 * 86_400, "60d"), "how long another member may be away before it has lapsed", "60d"
+        ),
     },
     "api": {
         "listen": Key(ADDRESS, "where the operator API answers over HTTP", "127.0.0.1:7723"),

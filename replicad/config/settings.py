@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from replicad.core.lapsing import OFFLINE_LIMIT_MS
 from replicad.engine.settings import FolderSettings
 from replicad.net.addresses import Address
 
@@ -26,6 +27,8 @@ class MemberSettings:
     name: str | None = None
     listen: Address = DEFAULT_LISTEN
     advertise: tuple[Address, ...] = ()
+    offline_limit_ms: int = OFFLINE_LIMIT_MS
+    """How long another member may be away before this one may write it as lapsed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,15 @@ class Circle(msgspec.Struct, frozen=True):
     """Of whom a member waits in a folder, by the hierarchy: neither removed nor lapsed.
 
     `member`: this member is one of them. `others`: the rest of them. `alone`: nobody else keeps the folder, lapsed or
-    not. `founded`: the end of the founding is written down (rule 6).
+    not. `founded`: the end of the founding is written down (rule 6). `heard`: the hierarchy here is what a member in
+    contact knows of it.
     """
 
     member: bool
     others: frozenset[MemberId]
     alone: bool
     founded: bool
+    heard: bool = True
 
     @property
     def may_collect(self) -> bool:

@@ -119,4 +119,8 @@ class FoundingOver(msgspec.Struct, frozen=True):
     """The folder's founding is to end now (rule 6: before a tombstone is dropped)."""
 
 
-Effect = Send | Fetch | HashFile | WhoHolds | Report | Changed | FoundingOver
+class Returned(msgspec.Struct, frozen=True):
+    """This member has lapsed, and this folder of it has caught up: it is to be written living again, if all have."""
+
+
+Effect = Send | Fetch | HashFile | WhoHolds | Report | Changed | FoundingOver | Returned

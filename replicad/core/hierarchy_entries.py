@@ -32,6 +32,7 @@ _MEMBER_ID_BYTES = MEMBER_ID_CHARACTERS // 2
 
 MEMBER, REMOVED, ADDRESSES, FOLDER = "member", "removed", "addresses", "folder"
 FOLDER_MEMBER, REPLICA, FOUNDED, SETTING = "folder-member", "replica", "founded", "setting"
+LAPSED = "lapsed"
 HIERARCHY_NAME = "hierarchy"
 """In the place of a folder's id in `replica/…`."""
 
@@ -44,6 +45,7 @@ _MEMBER, _FOLDER, _REPLICA = r"([0-9a-f]{64})", r"([0-9a-f]{32})", r"([0-9a-f]{1
 _KEYS = {
     MEMBER: re.compile(f"member/{_MEMBER}"),
     REMOVED: re.compile(f"removed/{_MEMBER}"),
+    LAPSED: re.compile(f"lapsed/{_MEMBER}"),
     ADDRESSES: re.compile(f"addresses/{_MEMBER}"),
     FOLDER: re.compile(f"folder/{_FOLDER}"),
     FOLDER_MEMBER: re.compile(f"folder-member/{_FOLDER}/{_MEMBER}"),
@@ -67,6 +69,13 @@ class Member(_Value, frozen=True, array_like=True):
 
 class Removed(_Value, frozen=True, array_like=True):
     time_ms: int
+
+
+class Lapsed(_Value, frozen=True, array_like=True):
+    """The member was away for too long to be waited for; gone once it is back. `seen_ms`: when it was last seen."""
+
+    time_ms: int
+    seen_ms: int
 
 
 class Addresses(_Value, frozen=True, array_like=True):
@@ -102,10 +111,11 @@ class Setting(_Value, frozen=True, array_like=True):
     value: Scalar
 
 
-Value = Member | Removed | Addresses | Folder | FolderMember | ReplicaOwner | Founded | Setting
+Value = Member | Removed | Lapsed | Addresses | Folder | FolderMember | ReplicaOwner | Founded | Setting
 _TYPES: dict[str, type[Value]] = {
     MEMBER: Member,
     REMOVED: Removed,
+    LAPSED: Lapsed,
     ADDRESSES: Addresses,
     FOLDER: Folder,
     FOLDER_MEMBER: FolderMember,
@@ -133,6 +143,10 @@ def member_key(member: MemberId) -> bytes:
 
 def removed_key(member: MemberId) -> bytes:
     return f"{REMOVED}/{member}".encode()
+
+
+def lapsed_key(member: MemberId) -> bytes:
+    return f"{LAPSED}/{member}".encode()
 
 
 def addresses_key(member: MemberId) -> bytes:

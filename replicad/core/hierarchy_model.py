@@ -52,6 +52,8 @@ class Reading:
     members: Mapping[MemberId, MemberInfo]
     """Not removed."""
     removed: frozenset[MemberId]
+    lapsed: Mapping[MemberId, entries.Lapsed]
+    """Members, none of them removed, for whom nobody waits."""
     folders: Mapping[FolderId, FolderInfo]
     settings: Mapping[str, Scalar]
     replica_owners: Mapping[tuple[FolderId, ReplicaId], MemberId]
@@ -140,7 +142,15 @@ class HierarchyModel:
             if isinstance(entry.value, entries.Setting)
         }
         folders = self._folders(members, unusable)
-        return Reading(members, removed, folders, settings, self._owners(certificates, unusable), unusable)
+        owners = self._owners(certificates, unusable)
+        return Reading(members, removed, self._lapsed(members), folders, settings, owners, unusable)
+
+    def _lapsed(self, members: Mapping[MemberId, MemberInfo]) -> dict[MemberId, entries.Lapsed]:
+        return {
+            names[0]: entry.value
+            for names, entry in sorted(self._entries.get(entries.LAPSED, {}).items())
+            if names[0] in members and isinstance(entry.value, entries.Lapsed)
+        }
 
     def _addresses(self, member: MemberId) -> tuple[str, ...]:
         entry = self._entries.get(entries.ADDRESSES, {}).get((member,))

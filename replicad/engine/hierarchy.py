@@ -19,11 +19,13 @@ from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, R
 from replicad.core.hierarchy_entries import Scalar, Value
 from replicad.core.hierarchy_model import CONFLICTS, FolderInfo, HierarchyModel, Reading, Verify
 from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
+from replicad.core.lapsing import OFFLINE_LIMIT_MS
 from replicad.core.messages import HIERARCHY
 from replicad.core.naming import GroupId, folder_id
 from replicad.core.records import Record
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
+from replicad.engine.lapses import LATELY_MS, Lapses
 from replicad.engine.meeting import new_life
 from replicad.errors import OperatorError, ProtocolError
 
@@ -53,7 +55,9 @@ class HierarchyReplica:
         draw: Callable[[], float],
         now_ms: int,
         profile: Profile | None = None,
+        offline_limit_ms: int = OFFLINE_LIMIT_MS,
     ) -> None:
+        """`offline_limit_ms`: how long another member may be away before this one may write it as lapsed."""
         self._catalog = catalog
         self._own = own
         self._group = group
@@ -61,6 +65,9 @@ class HierarchyReplica:
         self._new_replica = new_replica
         self._learns = False
         """It was put back, and does not know yet what others remember of it."""
+        self.heard = False
+        """Whether it knows what a connected member knows, and has said since they are linked."""
+        self._linked_ms: dict[MemberId, int] = {}
         self._model = HierarchyModel(group, verify)
         self._model.apply(state.record for state in catalog.objects(catalog.children(ROOT)))
         self._touched: dict[Uid, None] = {}
@@ -77,18 +84,27 @@ class HierarchyReplica:
             now_ms=now_ms,
             profile=profile,
         )
+        self._lapses = Lapses(catalog, self.exchange, own, self.reading, offline_limit_ms, now_ms)
 
     def handle(self, event: LinkUp | LinkDown | Received | Tick, now_ms: int) -> list[Effect]:
         """As Exchange.handle; Changed is among the effects where the reading changed."""
         if now_ms < self._now_ms - CLOCK_BACK_MS:
             self.exchange.clock_set_back(self._now_ms - now_ms)
+            self._lapses.clock_set_back(now_ms)
         self._now_ms = now_ms
+        if isinstance(event, LinkUp):
+            self._linked_ms[event.peer] = now_ms
         out = self.exchange.handle(event, now_ms)
         if self.exchange.put_back:
             self._renew_replica(now_ms, out)
         if self._learns:
             self._learns = not self._has_learned()
         self._reread(out)
+        if self.heard != (heard := self._has_heard()):
+            self.heard = heard
+            out.append(Changed())
+        if lapsed := self._lapses.work(now_ms):
+            out += self._write([_lapsed(member, now_ms, seen_ms) for member, seen_ms in lapsed], now_ms)
         return out
 
     @property
@@ -97,7 +113,8 @@ class HierarchyReplica:
         return self._catalog.replica
 
     def next_due_ms(self) -> int | None:
-        return self.exchange.next_due_ms()
+        due = (self.exchange.next_due_ms(), self._lapses.next_due_ms())
+        return min((at for at in due if at is not None), default=None)
 
     def reading(self) -> Reading:
         return self._model.reading()
@@ -124,6 +141,30 @@ class HierarchyReplica:
         if member in reading.removed:
             return []
         return self._write([(entries.removed_key(member), entries.Removed(now_ms))], now_ms)
+
+    def lapse_member(self, member: MemberId, now_ms: int, *, force: bool = False) -> list[Effect]:
+        """Nobody waits for it any more, until it is back. `force`: although it was seen lately."""
+        reading = self.reading()
+        if member not in reading.members:
+            raise OperatorError(f"{member} is not a member of the group")
+        name = reading.members[member].name
+        if member == self._own:
+            raise OperatorError("this is the member that you are asking: it is not away")
+        if member in reading.lapsed:
+            return []
+        if member in self.exchange.connected():
+            raise OperatorError(f"{name} is connected: it would be living again at once")
+        seen_ms = self._lapses.seen_ms(member, now_ms)
+        if now_ms - seen_ms < LATELY_MS and not force:
+            ago = (now_ms - seen_ms) // 60_000
+            raise OperatorError(f"{name} was seen {ago} min ago: --force has it lapse all the same")
+        return self._write([_lapsed(member, now_ms, seen_ms)], now_ms)
+
+    def return_living(self, now_ms: int) -> list[Effect]:
+        """This member is back."""
+        if self._own not in self.reading().lapsed:
+            return []
+        return self._write([(entries.lapsed_key(self._own), None)], now_ms)
 
     def bind_replica(self, folder: FolderId, replica: ReplicaId, now_ms: int) -> list[Effect]:
         """Say, with this member's signature, that a replica id is its own. `folder` is b"" for the hierarchy."""
@@ -266,8 +307,9 @@ class HierarchyReplica:
         before = self._model.reading()
         self._model.apply(state.record for state in self._catalog.objects(self._touched))
         self._touched.clear()
-        if self._model.reading() != before:
-            out.append(Changed())
+        after = self._model.reading()
+        if after != before:
+            out += [Changed(), *_lapsing_told(before, after)]
 
     def _has_learned(self) -> bool:
         """After it was put back: whether it knows again what some peer knows. Until then it is no wonder that it lacks
@@ -275,6 +317,14 @@ class HierarchyReplica:
         known = self._catalog.known
         statuses = (self.exchange.statuses().get(peer) for peer in self.exchange.connected())
         return any(status is not None and known.contains_all(status.known) for status in statuses)
+
+    def _has_heard(self) -> bool:
+        known, statuses = self._catalog.known, self.exchange.statuses()
+        told = ((statuses.get(peer), self._linked_ms[peer]) for peer in self.exchange.connected())
+        return any(
+            status is not None and status.received_ms >= linked_ms and known.contains_all(status.known)
+            for status, linked_ms in told
+        )
 
     def _renew_replica(self, now_ms: int, out: list[Effect]) -> None:
         """I5: others know changes that this catalog does not remember having made."""
@@ -285,6 +335,20 @@ class HierarchyReplica:
         out.append(Report(0, "the hierarchy's catalog was put back: it goes on under a new replica id"))
         out.extend(self.bind_replica(b"", replica, now_ms))
         out.extend(self.exchange.synchronize(now_ms))
+
+
+def _lapsed(member: MemberId, now_ms: int, seen_ms: int) -> Write:
+    return entries.lapsed_key(member), entries.Lapsed(now_ms, seen_ms)
+
+
+def _lapsing_told(before: Reading, after: Reading) -> list[Effect]:
+    """For the operator of each member."""
+    names = {member: info.name for member, info in after.members.items()}
+    gone = [
+        f"{names[one]} has lapsed: nobody waits for it any more" for one in after.lapsed if one not in before.lapsed
+    ]
+    back = [f"{names[one]} is living again" for one in before.lapsed if one not in after.lapsed and one in names]
+    return [Report(0, text) for text in (*gone, *back)]
 
 
 def _conflicts(folder: FolderId, value: str | None) -> Write:

@@ -23,6 +23,7 @@ from replicad.core.effects import Effect, Event, LinkDown, LinkUp, Received, Tic
 from replicad.core.hierarchy_entries import absorb_entries, folder_key
 from replicad.core.hierarchy_model import HierarchyModel, Reading
 from replicad.core.ids import REPLICA_MAX, ROOT, MemberId, ReplicaId, named_uid
+from replicad.core.lapsing import OFFLINE_LIMIT_MS
 from replicad.core.messages import WireRecord, seal, unseal
 from replicad.core.naming import GroupId, folder_id
 from replicad.core.records import Record
@@ -80,7 +81,15 @@ class _WireInvitation(msgspec.Struct, frozen=True, array_like=True):
 class Keeper:
     """Implements daemon.driver.Replica. Raises CatalogError where the catalog cannot be used."""
 
-    def __init__(self, home: Path, identity: Identity, group: GroupId, now_ms: int) -> None:
+    def __init__(
+        self,
+        home: Path,
+        identity: Identity,
+        group: GroupId,
+        now_ms: int,
+        *,
+        offline_limit_ms: int = OFFLINE_LIMIT_MS,
+    ) -> None:
         self.catalog = Catalog.open(catalog_path(home), b"", new_replica_id)
         self._identity = identity
         self._group = group
@@ -94,6 +103,7 @@ class Keeper:
                 new_replica=new_replica_id,
                 draw=random.SystemRandom().random,
                 now_ms=now_ms,
+                offline_limit_ms=offline_limit_ms,
             )
         except BaseException:
             self.catalog.close()

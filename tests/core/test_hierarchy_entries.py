@@ -224,6 +224,20 @@ def test_a_removed_member_is_hidden_everywhere_whatever_is_written_of_it_later()
     assert reading.replica_owners == {(DOCS, 99): A}
 
 
+def test_a_member_has_lapsed_until_it_is_written_living_and_not_once_it_is_removed() -> None:
+    view = catalog()
+    write(view, entries.member_key(A), entries.Member("alpha", CERTIFICATE))
+    write(view, entries.lapsed_key(A), entries.Lapsed(2_000, 1_000))
+    write(view, entries.lapsed_key(B), entries.Lapsed(2_000, 1_000))
+    assert model(view).reading().lapsed == {A: entries.Lapsed(2_000, 1_000)}, "b is no member"
+    write(view, entries.lapsed_key(A), None)
+    assert model(view).reading().lapsed == {}
+    write(view, entries.lapsed_key(A), entries.Lapsed(3_000, 1_000))
+    assert model(view).reading().lapsed == {A: entries.Lapsed(3_000, 1_000)}
+    write(view, entries.removed_key(A), entries.Removed(4_000))
+    assert model(view).reading().lapsed == {}
+
+
 def test_a_certificate_of_another_member_is_not_shown() -> None:
     view = catalog()
     write(view, entries.member_key(B), entries.Member("beta", CERTIFICATE))

@@ -17,6 +17,7 @@ from replicad.core import hierarchy_entries as entries
 from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, LinkDown, LinkUp, Received, Report, Send, Tick
 from replicad.core.ids import ROOT, MemberId
+from replicad.core.lapsing import OFFLINE_LIMIT_MS
 from replicad.core.messages import (
     HierarchyBackfill,
     HierarchyChange,
@@ -60,6 +61,7 @@ class Node:
             new_replica=lambda: self.rng.randrange(1, 2**64),
             draw=self.rng.random,
             now_ms=self.net.now_ms,
+            offline_limit_ms=self.net.limit_ms,
         )
 
     def do(self, effects: Iterable[Effect]) -> None:
@@ -95,6 +97,7 @@ class Node:
 class Net:
     def __init__(self, *names: str) -> None:
         self.now_ms = 1_000_000
+        self.limit_ms = OFFLINE_LIMIT_MS
         self.queue: deque[tuple[Node, Node, Message]] = deque()
         self.links: set[frozenset[str]] = set()
         self.nodes = {name: Node(self, name) for name in names}
@@ -341,6 +344,58 @@ def test_mistakes_are_refused_and_write_nothing() -> None:
         with pytest.raises(OperatorError):
             mistake()
     assert alpha.catalog.head == head
+
+
+def test_an_operator_has_a_member_lapse_and_it_says_itself_that_it_is_back() -> None:
+    net = founded("alpha", "beta", "gamma")
+    alpha, beta, gamma = net.nodes.values()
+    for other in ("alpha", "beta"):
+        net.cut("gamma", other)
+    net.run(3 * 3_600_000)
+    with pytest.raises(OperatorError, match=r"gamma was seen 1[78]. min ago: --force"):
+        alpha.hierarchy.lapse_member(gamma.id, net.now_ms)
+    alpha.do(alpha.hierarchy.lapse_member(gamma.id, net.now_ms, force=True))
+    net.run()
+    (entry,) = beta.hierarchy.reading().lapsed.values()
+    assert net.now_ms - 4 * 3_600_000 < entry.seen_ms < entry.time_ms - 2 * 3_600_000
+    assert alpha.reports == beta.reports == ["gamma has lapsed: nobody waits for it any more"]
+    assert alpha.hierarchy.lapse_member(gamma.id, net.now_ms) == [], "it has lapsed"
+    assert beta.hierarchy.return_living(net.now_ms) == []
+    net.connect("gamma", "beta")
+    net.run()
+    assert gamma.hierarchy.heard
+    assert set(gamma.hierarchy.reading().lapsed) == {gamma.id}
+    gamma.do(gamma.hierarchy.return_living(net.now_ms))
+    net.run()
+    assert {len(node.hierarchy.reading().lapsed) for node in net.nodes.values()} == {0}
+    assert alpha.reports[1:] == beta.reports[1:] == ["gamma is living again"]
+
+
+def test_who_is_here_does_not_lapse() -> None:
+    net = founded("alpha", "beta")
+    alpha, beta = net.nodes.values()
+    with pytest.raises(OperatorError, match="beta is connected"):
+        alpha.hierarchy.lapse_member(beta.id, net.now_ms, force=True)
+    with pytest.raises(OperatorError, match="the member that you are asking"):
+        alpha.hierarchy.lapse_member(alpha.id, net.now_ms, force=True)
+    with pytest.raises(OperatorError, match="not a member"):
+        alpha.hierarchy.lapse_member("0" * 64, net.now_ms, force=True)
+    net.cut("alpha", "beta")
+    net.run(25 * 3_600_000)
+    alpha.do(alpha.hierarchy.lapse_member(beta.id, net.now_ms))
+    assert set(alpha.hierarchy.reading().lapsed) == {beta.id}, "without force, a day later"
+
+
+def test_i12_after_a_crash_nobody_has_been_away_for_longer() -> None:
+    """When a member was last seen is stored though it says nothing new, a hundredth of the limit behind at the most."""
+    net = founded("alpha", "beta")
+    alpha, beta = net.nodes.values()
+    net.limit_ms = 100 * 120_000
+    alpha.start()
+    net.connect("alpha", "beta")
+    net.run(3 * 3_600_000)
+    alpha.start()  # as after kill -9: nothing was closed
+    assert net.now_ms - alpha.hierarchy._lapses.seen_ms(beta.id, net.now_ms) < 4 * 60_000
 
 
 def test_two_members_that_create_one_folder_at_once_have_created_one_folder() -> None:
