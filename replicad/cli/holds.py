@@ -1,4 +1,4 @@
-"""hold list, approve, reject; abandon."""
+"""hold list, approve, reject; rejoin; abandon."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def approve(options: Options) -> int:
 def reject(options: Options) -> int:
     result = call(options, r.HoldDecide(options.name, "reject"))
     return show(options, result, f"the folder {result['name']} is brought back; what differs goes to PreExisting")
+
+
+def rejoin(options: Options) -> int:
+    result = call(options, r.Rejoin(options.name, options.primary, options.force))
+    what = "what is on this disk counts" if result["primary"] else "what differs here goes to PreExisting"
+    return show(options, result, f"the folder {result['name']} begins anew here; {what}")
 
 
 def abandon(options: Options) -> int:

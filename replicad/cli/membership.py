@@ -53,7 +53,11 @@ def invite(options: Options) -> int:
 def member_list(options: Options) -> int:
     result = call(options, r.MemberList())
     rows = [
-        (row["name"] + (" (this one)" if row["self"] else ""), row["id"][:16], " ".join(row["addresses"]))
+        (
+            row["name"] + (" (this one)" if row["self"] else "") + (" (lapsed)" if row["lapsed"] else ""),
+            row["id"][:16],
+            " ".join(row["addresses"]),
+        )
         for row in result["members"]
     ]
     return show(options, result, table(("MEMBER", "ID", "ADDRESSES"), rows))
@@ -62,6 +66,13 @@ def member_list(options: Options) -> int:
 def member_remove(options: Options) -> int:
     result = call(options, r.MemberRemove(options.name))
     return show(options, result, f"removed {result['name']} ({result['id'][:16]})")
+
+
+def member_lapse(options: Options) -> int:
+    result = call(options, r.MemberLapse(options.name, options.force))
+    return show(
+        options, result, f"{result['name']} ({result['id'][:16]}) has lapsed: nobody waits for it until it is back"
+    )
 
 
 def token(options: Options) -> int:

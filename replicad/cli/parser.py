@@ -123,6 +123,14 @@ def _add_membership(commands: Commands[_Parser]) -> None:
     remove = _command(member, "remove", "membership:member_remove", "remove a member from the group", more)
     remove.add_argument("name", metavar="NAME", help="the member's name, or the first characters of its id")
 
+    more = """\
+For one that is away: deletions are forgotten without it, and all else goes on as before. When it is back it rejoins
+where that is needed, and is living again by itself. Members that see more than half of the group say so by themselves
+once it has been away for `[member] offline_limit` (60d)."""
+    lapse = _command(member, "lapse", "membership:member_lapse", "wait for a member no more, until it is back", more)
+    lapse.add_argument("name", metavar="NAME", help="the member's name, or the first characters of its id")
+    lapse.add_argument("--force", action="store_true", help="although it was seen in the last 24 hours")
+
     more = "It is asked for over TCP: for every change, and for everything from outside loopback."
     token = _command(commands, "token", "membership:token", "print the operator API's token", more)
     token.add_argument("--rotate", action="store_true", help="make a new one; the old one is refused from now on")
@@ -215,6 +223,17 @@ What equals the group's files there is kept, the rest goes to .replicad/PreExist
         hold, "reject", "holds:reject", "take nothing there for a change, and bring the folder back", more
     )
     reject.add_argument("name", metavar="FOLDER")
+
+    more = """\
+What is known of this member's disk is forgotten, and what the others know is learned again. What equals the group's
+files here is kept, the rest goes to .replicad/PreExisting; what is missing comes from others.
+
+With --primary it is the other way round: what is on this disk counts. What differs here is a change made now, and what
+is not here is deleted on every member, also what has not arrived here yet."""
+    rejoin = _command(commands, "rejoin", "holds:rejoin", "begin a folder anew on this member", more)
+    rejoin.add_argument("name", metavar="FOLDER")
+    rejoin.add_argument("--primary", action="store_true", help="what is on this member's disk counts")
+    rejoin.add_argument("--force", action="store_true", help="--primary, although most of the folder is not here")
 
     more = """\
 For a file whose newest version was on a member that is gone for good. The version that is on this member's disk becomes

@@ -19,7 +19,7 @@ from replicad.catalog.changes import SetReplicaOwner
 from replicad.catalog.store import Catalog
 from replicad.config.written import KeptFolder
 from replicad.core.collection import Circle
-from replicad.core.effects import Changed, Fetch, FoundingOver, HashFile, Report, WhoHolds
+from replicad.core.effects import Changed, Fetch, FoundingOver, HashFile, Report, Returned, WhoHolds
 from replicad.core.ids import FolderId, MemberId, ReplicaId
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
@@ -82,6 +82,7 @@ class Shared:
     may_receive: Callable[[MemberId, FolderId], bool]
     circle: Callable[[FolderId], Circle | None]
     founding_over: Callable[[FolderId], Coroutine[Any, Any, None]]
+    returned: Callable[[], Coroutine[Any, Any, None]]
     clock_ms: Callable[[], int]
 
 
@@ -273,6 +274,8 @@ class FolderRuntime:
                     self._shared.changed(self.place.folder)
                 case FoundingOver():
                     self._spawn(self._shared.founding_over(self.place.folder))
+                case Returned():
+                    self._spawn(self._shared.returned())
                 case _:
                     raise AssertionError(f"an effect that nobody carries out: {task}")
 

@@ -22,11 +22,14 @@ from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading
 from replicad.core.ids import FolderId, MemberId
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
+from replicad.engine.asked import rejoin
 from replicad.engine.deciding import decide
+from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.engine.settings import FolderSettings
 from replicad.errors import OperatorError, ReplicadError
+from replicad.ops.keeper import new_replica_id
 from replicad.ops.office import folder_catalog
 from replicad.ops.status import FolderRow
 from replicad.ops.text import path_json
@@ -137,14 +140,27 @@ class Folders:
         return found
 
     async def decide(self, name: str, *, approve: bool) -> None:
-        """Raises OperatorError where nothing waits. The folder starts anew, so that nothing of before counts."""
+        """Raises OperatorError where nothing waits."""
+        now_ms = self._shared.clock_ms()
+        text = f"an operator has {'approved' if approve else 'rejected'} what is at the folder's path"
+        await self._begin_anew(name, lambda replica: decide(replica, approve=approve, now_ms=now_ms), text)
+
+    async def rejoin(self, name: str, *, primary: bool, force: bool) -> None:
+        """Raises OperatorError where it makes no sense."""
+        now_ms, new = self._shared.clock_ms(), new_replica_id()
+        text = f"an operator has it rejoin{', with the disk of this member as what counts' if primary else ''}"
+        await self._begin_anew(
+            name, lambda replica: rejoin(replica, new, primary=primary, force=force, now_ms=now_ms), text
+        )
+
+    async def _begin_anew(self, name: str, change: Callable[[FolderReplica], None], text: str) -> None:
+        """Once `change` is committed the folder starts anew, so that nothing of before counts."""
         async with self._turn:
             one = self._folders.get(name)
             if one is None or one.runtime is None:
                 raise OperatorError(f"the folder {name} does not run: see `replicad status`")
-            now_ms = self._shared.clock_ms()
-            await one.runtime.driver.call(lambda replica: decide(replica, approve=approve, now_ms=now_ms))
-            self._event(name, f"an operator has {'approved' if approve else 'rejected'} what is at the folder's path")
+            await one.runtime.driver.call(change)
+            self._event(name, text)
             await self._stop(one)
             await self._reconcile()
 

@@ -34,8 +34,9 @@ from replicad.daemon.members import MemberBook, parsed, usable
 from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
 from replicad.daemon.sender import Sender
+from replicad.engine.contacts import caught_up
 from replicad.engine.serving import ContentShelf
-from replicad.errors import CatalogDiskError, CatalogError, OperatorError, PeerError
+from replicad.errors import CatalogDiskError, CatalogError, OperatorError, PeerError, ReplicadError
 from replicad.net.addresses import Address, reachable_at
 from replicad.net.identity import Identity
 from replicad.net.join import JoinDesk, Joiner
@@ -78,6 +79,8 @@ class MemberAtWork:
         self._changed_folders = asyncio.Event()
         self._folder_changed: set[FolderId] = set()
         self._last_seen: dict[MemberId, int] = {}
+        self._returning = asyncio.Lock()
+        self._heard = False
         self.started = asyncio.Event()
         """Everything is up."""
         self.keeper: Driver[Keeper]
@@ -97,12 +100,13 @@ class MemberAtWork:
     async def run(self) -> None:
         """Raises OperatorError where it cannot begin; what else it raises is a bug."""
         home, identity, group = self.home, self.identity, self._group
+        limit_ms = self.settings.member.offline_limit_ms
         with ThreadPoolExecutor(DISK_THREADS, "replicad-disk") as threads:
             async with asyncio.TaskGroup() as tasks:
                 self._sender = Sender(tasks)
                 self.keeper = Driver(
                     "hierarchy",
-                    lambda: Keeper(home, identity, group.group_id, wall_ms()),
+                    lambda: Keeper(home, identity, group.group_id, wall_ms(), offline_limit_ms=limit_ms),
                     self._carry_out,
                     clock_ms=wall_ms,
                 )
@@ -182,8 +186,9 @@ class MemberAtWork:
 
     async def reconcile(self) -> None:
         """Bring network and folders in step with the hierarchy and with what is kept here."""
-        reading = await self.keeper.call(lambda keeper: keeper.hierarchy.reading())
+        reading, heard = await self.keeper.call(lambda keeper: (keeper.hierarchy.reading(), keeper.hierarchy.heard))
         await self.book.update(reading)
+        self._heard = heard
         await self._forget_removed_folders()
         await self.folders.reconcile()
         await self._bind_replicas()
@@ -321,6 +326,7 @@ class MemberAtWork:
             may_receive=self._in_folder,
             circle=self._circle,
             founding_over=self._end_founding,
+            returned=self._return_living,
             clock_ms=wall_ms,
         )
 
@@ -328,6 +334,19 @@ class MemberAtWork:
         """Asked again by the folder, should it not come about now."""
         with suppress(DriverStoppedError):
             await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.end_founding(folder, now_ms)))
+
+    async def _return_living(self) -> None:
+        """This member has lapsed and is back, once all its folders have caught up; asked again by the folder."""
+        if self._returning.locked():
+            return
+        with suppress(ReplicadError):  # a folder, or the daemon, is stopping
+            async with self._returning:
+                await self._return_if_caught_up()
+
+    async def _return_if_caught_up(self) -> None:
+        found = [await one.driver.call(caught_up) for one in self.folders.running().values()]
+        if False not in found:
+            await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.return_living(now_ms)))
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -402,8 +421,10 @@ class MemberAtWork:
         own = self.identity.member_id
         if info is None or own not in info.members:
             return None
+        lapsed = self.book.reading.lapsed
         others = frozenset(info.members) - {own}
-        return Circle(True, others, alone=not others, founded=info.founded is not None)
+        living = others - lapsed.keys()
+        return Circle(own not in lapsed, living, alone=not others, founded=info.founded is not None, heard=self._heard)
 
     def _may_write(self, member: MemberId, folder: FolderId) -> bool:
         info = self.book.reading.folders.get(folder)

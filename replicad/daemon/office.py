@@ -155,6 +155,9 @@ class DaemonOffice:
     async def decide(self, name: str, *, approve: bool) -> None:
         await (await self._running()).folders.decide(name, approve=approve)
 
+    async def rejoin(self, name: str, *, primary: bool, force: bool) -> None:
+        await (await self._running()).folders.rejoin(name, primary=primary, force=force)
+
     async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:
         member = await self._running()
         runtime = member.folders.running().get(name)
@@ -197,6 +200,7 @@ class DaemonOffice:
                 members=self._member_rows(member) if member is not None else [],
                 folders=await member.folders.rows() if member is not None else await self._idle_rows(),
                 trouble=self.trouble if member is None else "",
+                lapsed_ms=_lapsed_ms(member, self._identity.member_id) if member is not None else None,
             )
         )
 
@@ -228,6 +232,7 @@ class DaemonOffice:
                     rtt_ms=link.rtt_ms if link is not None else None,
                     last_seen_ms=seen_ms,
                     error=state.error if state is not None and link is None else "",
+                    lapsed_ms=_lapsed_ms(member, other),
                 )
             )
         return rows
@@ -259,3 +264,8 @@ class DaemonOffice:
     def _members_of(self, member: MemberAtWork, folder: FolderId) -> frozenset[MemberId]:
         info = member.book.reading.folders.get(folder)
         return frozenset(info.members) if info is not None else frozenset()
+
+
+def _lapsed_ms(member: MemberAtWork, one: MemberId) -> int | None:
+    entry = member.book.reading.lapsed.get(one)
+    return entry.time_ms if entry is not None else None

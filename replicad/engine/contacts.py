@@ -1,4 +1,5 @@
-"""What a folder's replica tells the daemon about how it stands with others: for the end of its founding (rule 6)."""
+"""What a folder's replica tells the daemon about how it stands with others: for the end of its founding (rule 6), and
+for a member that has lapsed and is back."""
 
 from __future__ import annotations
 
@@ -29,3 +30,8 @@ def standing(replica: FolderReplica) -> Standing:
         agrees = own and known.status.complete and known.known == replica.catalog.known
         seen.append(Seen(known.status.scanned, agrees))
     return Standing(replica.phase is not Phase.FOUNDING, tuple(seen))
+
+
+def caught_up(replica: FolderReplica) -> bool | None:
+    """Whether it is stale towards nobody in contact; None: there is nobody. To be called on the folder's thread."""
+    return replica.course.returning.caught_up

@@ -20,14 +20,18 @@ from replicad.engine.folder_events import Surroundings
 from replicad.engine.height import HeightMark
 from replicad.engine.holds import forget_some
 from replicad.engine.joining import Claim
-from replicad.engine.phases import LOST, PUT_BACK, STALE, Phase, merges, phase_changes
+from replicad.engine.phases import LOST, PRIMARY, PUT_BACK, STALE, Phase, merges, phase_changes
 from replicad.engine.rejoining import Rejoining, answer_held
+from replicad.engine.returning import Returning
 from replicad.engine.root_watch import RootWatch
+from replicad.engine.speaking import Speaking
 from replicad.engine.tombstones import Tombstones
 from replicad.files.fs import FileSystem
 
 WAS_PUT_BACK = "it was put back, and its disk is held against what the others know"
 IS_STALE = "it was away for longer than deletions are remembered: its disk is held against what the others know"
+NOBODY_MS = 10_000
+"""For which a primary waits for one to learn from, after its start: longer than links take that can be made."""
 
 
 class Course:
@@ -60,8 +64,11 @@ class Course:
         self._mark = mark
         self._entered = entered
         self._claimed = claimed
-        self._claim: Claim | None = None
+        self._claim: Claim | Speaking | None = None
+        self._nobody_ms = now_ms + NOBODY_MS
+        """When a primary looks next whether there is anyone to learn from."""
         self.rejoining = Rejoining(catalog, exchange, tombstones, own, around.circle, now_ms)
+        self.returning = Returning(exchange, tombstones, around.circle, lambda: self.compares)
         self._caution = Caution(catalog, lambda: exchange.meetings.approved, around.circle, now_ms)
 
     @property
@@ -84,8 +91,14 @@ class Course:
 
     def next_due_ms(self, now_ms: int) -> int | None:
         due = [self._caution.next_due_ms()]
-        if self.phase in (Phase.FORGETTING, Phase.CLAIMING) and not self._root.fault:
+        if self.phase is Phase.FORGETTING and not self._root.fault:
             due.append(now_ms)
+        if self.phase is Phase.CLAIMING and not self._root.fault:
+            due.append(self.returning.next_due_ms() or now_ms)
+        if self.takes_part:
+            due.append(self.returning.next_due_ms())
+        if self.phase is Phase.LEARNING and self.why == PRIMARY:
+            due.append(self._nobody_ms)
         if self.compares:
             due.append(self.rejoining.next_due_ms())
         return min((at for at in due if at is not None), default=None)
@@ -93,6 +106,8 @@ class Course:
     def clock_set_back(self, now_ms: int) -> None:
         self.rejoining.clock_set_back(now_ms)
         self._caution.clock_set_back(now_ms)
+        self.returning.clock_set_back()
+        self._nobody_ms = min(self._nobody_ms, now_ms + NOBODY_MS)
 
     # -- what happens
 
@@ -121,6 +136,8 @@ class Course:
         """The whole disk was looked at."""
         if self.phase is Phase.FOUNDING:
             self._enter(Phase.TAKING_PART, now_ms)
+        elif self.why == PRIMARY:
+            self._catalog.commit(None, self.rejoining.ending(), now_ms=now_ms)
 
     def after_exchange(self, now_ms: int) -> list[Effect]:
         """A message was taken in."""
@@ -131,6 +148,8 @@ class Course:
             out += self._rejoin(PUT_BACK, WAS_PUT_BACK, now_ms)
         elif self.takes_part:
             out += self._take_over_purged(now_ms)
+        if self.takes_part:
+            out += self.returning.look(now_ms)
         if self.compares:
             self.rejoining.woken(now_ms)
         return out
@@ -155,6 +174,8 @@ class Course:
             self._enter(Phase.LEARNING if self.why else Phase.CLAIMING, now_ms)
         if self.phase is Phase.CLAIMING:
             out += self._claim_some(now_ms)
+        if self.takes_part:
+            out += self.returning.look(now_ms)
         return out
 
     # -- from one phase to the next
@@ -168,7 +189,7 @@ class Course:
 
     def _rejoin(self, why: bytes, text: str, now_ms: int) -> list[Effect]:
         self.rejoining.begin(why, self._around.new_replica(), now_ms)
-        self.phase = Phase.COMPARING
+        self.phase, self._claim = Phase.COMPARING, None
         return [Report(0, text), Changed(), *self._exchange.reopen(now_ms, anew=True)]
 
     def _renew_replica(self, now_ms: int) -> None:
@@ -177,6 +198,8 @@ class Course:
 
     def _learned(self, now_ms: int) -> None:
         """Rule 11: what a complete member knows has been taken in; or there is none to learn from."""
+        looks = self.why == PRIMARY and now_ms >= self._nobody_ms
+        self._nobody_ms = now_ms + NOBODY_MS if looks else self._nobody_ms
         if self._exchange.any_unsettled or self._root.fault:
             return
         statuses = self._exchange.statuses()
@@ -185,7 +208,9 @@ class Course:
             if known is not None and known.status.complete and self._catalog.known.contains_all(known.known):
                 self._enter(Phase.CLAIMING, now_ms)
                 return
-        if self.why and self.rejoining.nobody_is_complete():
+        if looks and not self._exchange.any_complete():
+            self._enter(Phase.CLAIMING, now_ms)
+        elif self.why and self.why != PRIMARY and self.rejoining.nobody_is_complete():
             self._found_again(now_ms)
 
     def _found_again(self, now_ms: int) -> None:
@@ -198,14 +223,20 @@ class Course:
 
     def _claim_some(self, now_ms: int) -> list[Effect]:
         if self._claim is None:
-            self._claim = Claim(self._catalog, self._fs, merge=merges(self._catalog))
+            speaks = self.why == PRIMARY
+            merge = merges(self._catalog)
+            self._claim = Speaking(self._catalog, self._fs) if speaks else Claim(self._catalog, self._fs, merge=merge)
         if not self._claim.step(now_ms):
             return []
+        asked = self.returning.look(now_ms)
+        if self.why and self.returning.holds_up(now_ms):
+            # It is living again before it takes part: else what others forget meanwhile makes it stale at once.
+            return self._rejoin(STALE, IS_STALE, now_ms) if self.returning.caught_up is False else asked
         claim, self._claim = self._claim, None
-        self._enter(Phase.TAKING_PART, now_ms, self.rejoining.ending())
+        # The disk of a primary has spoken when it has been looked at whole (`scanned`).
+        self._enter(Phase.TAKING_PART, now_ms, self.rejoining.ending() if self.why != PRIMARY else ())
         self._claimed()
-        text = f"joined: {claim.adopted} entries adopted, {claim.preserved} moved to PreExisting"
-        return [Report(0, text), Changed(), *self._exchange.after_commit(now_ms)]
+        return [Report(0, claim.summary), Changed(), *self._exchange.after_commit(now_ms)]
 
     def _enter(self, phase: Phase, now_ms: int, changes: Sequence[CatalogChange] = ()) -> None:
         self.phase = phase

@@ -240,6 +240,11 @@ class Exchange:
         """The newest of every other member, connected or not."""
         return self._board.members()
 
+    def any_complete(self) -> bool:
+        """Whether a connected peer has said that its catalog is complete."""
+        told = (self._board.member(peer) for peer in self._links)
+        return any(known is not None and known.direct and known.status.complete for known in told)
+
     def backfill_entries(self) -> list[EntryRow]:
         return self._backfill.rows()
 

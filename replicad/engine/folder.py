@@ -301,7 +301,7 @@ class FolderReplica:
     def state(self) -> FolderState:
         if self.root.fault:
             return FolderState(IN_ERROR, self.root.fault)
-        if not self.course.takes_part:
+        if self.course.why or not self.course.takes_part:
             return FolderState(AUTO_RECOVERY if self.course.why else INITIAL_SYNC)
         if self.disk.overflowed or (self._unclean and not self.disk.scanner.full_scans):
             return FolderState(AUTO_RECOVERY)

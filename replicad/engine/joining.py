@@ -60,6 +60,10 @@ class Claim:
         self.left: list[tuple[bytes, str]] = []
         """Entries that could be neither read nor moved, with the reason: they stay, and the scan lists them."""
 
+    @property
+    def summary(self) -> str:
+        return f"joined: {self.adopted} entries adopted, {self.preserved} moved to PreExisting"
+
     def step(self, now_ms: int) -> bool:
         """Look at some entries; True when all of the disk has been looked at. Raises OSError where the disk fails."""
         draft = Draft(self._catalog)

@@ -25,7 +25,9 @@ PHASE_META, MERGE_META = "engine.phase", "engine.merge"
 WHY_META = "safety.why"
 """Why a member rejoins (engine.rejoining): one of these, or nothing where it does not."""
 PUT_BACK, STALE, LOST, CLEARING = b"put back", b"stale", b"lost", b"clearing"
-"""CLEARING: it was put back, and so were all others: its catalog is emptied, and then it counts as lost."""
+ASKED, PRIMARY = b"asked", b"primary"
+"""CLEARING: it was put back, and so were all others: its catalog is emptied, and then it counts as lost. ASKED: an
+operator wants it (`rejoin`); PRIMARY: with this member's disk as what counts, until that has been looked at whole."""
 
 
 class Role(Enum):

@@ -28,7 +28,7 @@ from replicad.core.view import ObjectState
 from replicad.core.want import settle
 from replicad.engine.exchange import Exchange
 from replicad.engine.meeting import new_life
-from replicad.engine.phases import CLEARING, LOST, PHASE_META, PUT_BACK, STALE, WHY_META, Phase
+from replicad.engine.phases import CLEARING, LOST, MERGE_META, PHASE_META, PUT_BACK, STALE, WHY_META, Phase
 from replicad.engine.tombstones import Tombstones
 
 DROPPED_META = "safety.dropped"
@@ -56,7 +56,7 @@ class Rejoining:
         self._own = own
         self._circle = circle
         self.why = catalog.meta(WHY_META) or b""
-        """PUT_BACK, STALE or LOST; empty where it does not rejoin."""
+        """As engine.phases has it; empty where it does not rejoin."""
         self._peer: MemberId | None = None
         self._after = 0
         self._asked: HeldRequest | None = None
@@ -78,6 +78,21 @@ class Rejoining:
             SetMeta(PHASE_META, Phase.COMPARING.value),
         ]
         self._catalog.commit(None, changes, now_ms=now_ms)
+
+    def ask(self, why: bytes, replica: ReplicaId, now_ms: int) -> None:
+        """An operator wants it: nothing of its disk is known any more, and it knows what it holds and no more, so that
+        the rest is asked for again. The replica is started anew after this. Owns its transaction."""
+        self.why = why
+        changes: list[CatalogChange] = [
+            RenewReplica(replica),
+            SetReplicaOwner(replica, self._own),
+            new_life(self._catalog, self._exchange.meetings.life_remembered, now_ms),
+            SetMeta(WHY_META, why),
+            SetMeta(DROPPED_META, None),
+            SetMeta(MERGE_META, None),
+            SetMeta(PHASE_META, Phase.FORGETTING.value),
+        ]
+        self._know(self._catalog.recount().held, changes, now_ms)
 
     def ending(self) -> list[CatalogChange]:
         """For the commit that ends it."""

@@ -77,6 +77,9 @@ class Office(Protocol):
     async def decide(self, name: str, *, approve: bool) -> None:
         """The decision; the folder starts anew."""
 
+    async def rejoin(self, name: str, *, primary: bool, force: bool) -> None:
+        """The folder begins anew on this member."""
+
     async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:
         """Give up what nobody has, at `path` below the folder's root."""
 
@@ -148,6 +151,9 @@ class OfflineOffice:
         raise NoDaemonError(NO_DAEMON)
 
     async def decide(self, name: str, *, approve: bool) -> None:
+        raise NoDaemonError(NO_DAEMON)
+
+    async def rejoin(self, name: str, *, primary: bool, force: bool) -> None:
         raise NoDaemonError(NO_DAEMON)
 
     async def abandon(self, name: str, path: bytes, *, force: bool) -> Abandoned:

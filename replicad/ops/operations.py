@@ -120,7 +120,13 @@ async def member_list(office: Office, request: r.MemberList) -> Result:
     own = office.identity.member_id
     return {
         "members": [
-            {"id": member, "name": info.name, "addresses": list(info.addresses), "self": member == own}
+            {
+                "id": member,
+                "name": info.name,
+                "addresses": list(info.addresses),
+                "self": member == own,
+                "lapsed": rfc3339(reading.lapsed[member].time_ms) if member in reading.lapsed else None,
+            }
             for member, info in sorted(reading.members.items(), key=lambda item: (item[1].name, item[0]))
         ]
     }
@@ -132,6 +138,13 @@ async def member_remove(office: Office, request: r.MemberRemove) -> Result:
     if member == office.identity.member_id:
         raise OperatorError("this is the member that you are asking: remove it from another one")
     await _change(office, lambda keeper, now_ms: keeper.hierarchy.remove_member(member, now_ms))
+    return {"id": member, "name": reading.members[member].name}
+
+
+async def member_lapse(office: Office, request: r.MemberLapse) -> Result:
+    reading = await office.look(lambda keeper: keeper.hierarchy.reading())
+    member = find_member(reading, request.name)
+    await _change(office, lambda keeper, now_ms: keeper.hierarchy.lapse_member(member, now_ms, force=request.force))
     return {"id": member, "name": reading.members[member].name}
 
 
@@ -252,11 +265,15 @@ async def hold_list(office: Office, request: r.HoldList) -> Result:
 
 
 async def hold_decide(office: Office, request: r.HoldDecide) -> Result:
-    if request.name not in {folder.name for folder in read_kept(office.home)}:
-        _check_known(request.name, await office.look(lambda keeper: keeper.hierarchy.reading()))
-        raise OperatorError(f"the folder {request.name} is not kept here")
+    await _check_kept(office, request.name)
     await office.decide(request.name, approve=request.decision == "approve")
     return {"name": request.name, "decision": request.decision}
+
+
+async def rejoin(office: Office, request: r.Rejoin) -> Result:
+    await _check_kept(office, request.name)
+    await office.rejoin(request.name, primary=request.primary, force=request.force)
+    return {"name": request.name, "primary": request.primary}
 
 
 async def abandon(office: Office, request: r.Abandon) -> Result:
@@ -289,6 +306,7 @@ OPERATIONS: dict[type[r.Request], Operation] = {
     r.InviteRevoke: invite_revoke,
     r.MemberList: member_list,
     r.MemberRemove: member_remove,
+    r.MemberLapse: member_lapse,
     r.FolderCreate: folder_create,
     r.FolderJoin: folder_join,
     r.FolderList: folder_list,
@@ -298,6 +316,7 @@ OPERATIONS: dict[type[r.Request], Operation] = {
     r.FolderMove: folder_move,
     r.HoldList: hold_list,
     r.HoldDecide: hold_decide,
+    r.Rejoin: rejoin,
     r.Abandon: abandon,
     r.Wait: wait,
     r.PreservedList: preserved,
@@ -383,6 +402,12 @@ def _check_known(name: str, reading: Reading) -> None:
     if name not in reading.folders_by_name:
         known = ", ".join(sorted(reading.folders_by_name)) or "none yet"
         raise OperatorError(f"there is no folder {name} in the group; there are: {known}")
+
+
+async def _check_kept(office: Office, name: str) -> None:
+    if name not in {folder.name for folder in read_kept(office.home)}:
+        _check_known(name, await office.look(lambda keeper: keeper.hierarchy.reading()))
+        raise OperatorError(f"the folder {name} is not kept here")
 
 
 def _check_not_kept(name: str, kept: Sequence[KeptFolder]) -> None:

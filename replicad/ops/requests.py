@@ -60,6 +60,13 @@ class MemberRemove(Request, frozen=True):
     name: str
 
 
+class MemberLapse(Request, frozen=True):
+    """`force`: although it was seen lately."""
+
+    name: str
+    force: bool = False
+
+
 class FolderCreate(Request, frozen=True):
     name: str
     path: str
@@ -122,6 +129,14 @@ class HoldDecide(Request, frozen=True):
 
     name: str
     decision: Literal["approve", "reject"]
+
+
+class Rejoin(Request, frozen=True):
+    """`primary`: what is on this member's disk counts. `force`: although most of the folder is not there."""
+
+    name: str
+    primary: bool = False
+    force: bool = False
 
 
 class Abandon(Request, frozen=True):
@@ -204,6 +219,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/invitations/{id}", InviteRevoke, "Revoke a join token."),
     Route("GET", "/v1/members", MemberList, "The members of the group."),
     Route("DELETE", "/v1/members/{name}", MemberRemove, "Remove a member from the group, for good."),
+    Route("POST", "/v1/members/{name}/lapse", MemberLapse, "Wait for a member no more, until it is back."),
     Route("GET", "/v1/folders", FolderList, "The folders of the group."),
     Route("POST", "/v1/folders", FolderCreate, "Make a new folder of the group, kept here."),
     Route("POST", "/v1/folders/{name}/join", FolderJoin, "Keep an existing folder of the group here."),
@@ -222,6 +238,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/folders/{name}/move", FolderMove, "Say where a folder's directory is now, on this member."),
     Route("GET", "/v1/holds", HoldList, "Folders that wait for an operator's decision.", daemon=True),
     Route("POST", "/v1/folders/{name}/hold", HoldDecide, "Approve or reject what a held folder shows.", daemon=True),
+    Route("POST", "/v1/folders/{name}/rejoin", Rejoin, "Begin a folder anew on this member.", daemon=True),
     Route("POST", "/v1/abandon", Abandon, "Give up versions that nobody has any more.", daemon=True),
     Route("POST", "/v1/wait", Wait, "Wait until what is on the disks now is on all of them.", daemon=True, asks=True),
     Route("GET", "/v1/preserved", PreservedList, "What is preserved, on all members in reach.", daemon=True),

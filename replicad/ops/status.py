@@ -34,6 +34,8 @@ class MemberRow:
     rtt_ms: float | None
     last_seen_ms: int | None
     error: str = ""
+    lapsed_ms: int | None = None
+    """Since when nobody waits for it; None: it is living."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Snapshot:
     folders: Sequence[FolderRow]
     trouble: str = ""
     """Why the member does not run."""
+    lapsed_ms: int | None = None
+    """Since when the others do not wait for this one."""
 
 
 def status_json(shot: Snapshot) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def status_json(shot: Snapshot) -> dict[str, Any]:
             "addresses": list(shot.addresses),
             "api": list(shot.api),
             "trouble": shot.trouble or None,
+            "lapsed": rfc3339(shot.lapsed_ms) if shot.lapsed_ms is not None else None,
         },
         "group": {"id": shot.group[0], "name": shot.group[1]} if shot.group is not None else None,
         "members": [_member_json(row) for row in sorted(shot.members, key=lambda row: (row.name, row.member))],
@@ -83,6 +88,7 @@ def _member_json(row: MemberRow) -> dict[str, Any]:
         "rtt_ms": round(row.rtt_ms, 2) if row.rtt_ms is not None else None,
         "last_seen": rfc3339(row.last_seen_ms) if row.last_seen_ms is not None else None,
         "error": row.error or None,
+        "lapsed": rfc3339(row.lapsed_ms) if row.lapsed_ms is not None else None,
     }
 
 

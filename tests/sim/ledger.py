@@ -202,7 +202,7 @@ class Ledger:
                 continue
             assert not held.live, f"{member.name} forgets {uid.hex()}, which is not gone"
             for other in member.group.members.values():
-                if other.name in member.lapsed:
+                if other.id in member.lapsed_ids():
                     continue
                 disk = self.disk(other)
                 at = disk.contents.get(uid)

@@ -23,7 +23,7 @@ from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog, Reader
 from replicad.core.collection import Circle
 from replicad.core.draft import Draft
-from replicad.core.effects import Changed, Effect, Fetch, FoundingOver, HashFile, Report, Send, Tick, WhoHolds
+from replicad.core.effects import Changed, Effect, Fetch, FoundingOver, HashFile, Report, Returned, Send, Tick, WhoHolds
 from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.core.turns import Turns
 from replicad.engine.acts import trouble
@@ -48,6 +48,7 @@ from tests.sim.network import Session
 
 if TYPE_CHECKING:
     from tests.sim.group import Group
+    from tests.sim.hierarchy import SimKeeper
 
 FOLDER: FolderId = b"simulated folder"
 LARGE_BYTES = 3_000
@@ -90,6 +91,8 @@ class SimMember:
         """The mark in its home."""
         self.lapsed: set[str] = set()
         """Names of members that have lapsed, as far as its hierarchy says."""
+        self.keeper: SimKeeper | None = None
+        """Its hierarchy, where the group has one (tests.sim.hierarchy); it says who has lapsed."""
         self.racing: Callable[[], None] | None = None
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None
@@ -161,6 +164,8 @@ class SimMember:
             watch.close()
             return
         self.replica = replica
+        if self.keeper is not None:
+            self.keeper.start()
         self._content = FolderContent(self.fs, _Readers(catalog))  # type: ignore[arg-type]
         nearby = Nearby(self._content, _Source(self), _Inline())
         self._fetcher = Fetcher(FOLDER, self.fs, nearby, self._content.manifest_of, _Inline())
@@ -181,6 +186,8 @@ class SimMember:
 
     def _forget(self, how: str) -> None:
         self.group.clock.note(how, self.name)
+        if self.keeper is not None:
+            self.keeper.crash()
         self.life += 1
         self.replica = None
         self.fault_in = None
@@ -238,9 +245,15 @@ class SimMember:
 
     def _circle(self) -> Circle:
         everybody = {member.id: member.name for member in self.group.members.values()}
-        living = frozenset(member for member, name in everybody.items() if name not in self.lapsed)
+        lapsed = self.lapsed_ids()
+        living = frozenset(member for member in everybody if member not in lapsed)
         alone = len(everybody) == 1
-        return Circle(self.id in living, living - {self.id}, alone=alone, founded=self.group.founded)
+        heard = self.keeper is None or (self.keeper.up and self.keeper.running.heard)
+        return Circle(self.id in living, living - {self.id}, alone=alone, founded=self.group.founded, heard=heard)
+
+    def lapsed_ids(self) -> set[MemberId]:
+        told = self.keeper.lapsed if self.keeper is not None else set()
+        return told | {member.id for member in self.group.members.values() if member.name in self.lapsed}
 
     def put_catalog_back(self, backup: MemoryDatabase | None, *, home: bool = True) -> None:
         """While it is stopped, the catalog becomes what the backup holds; None: it is lost. `home`: all of the home
@@ -387,6 +400,9 @@ class SimMember:
                     pass
                 case FoundingOver():
                     self.group.founded = True
+                case Returned():
+                    assert self.keeper is not None, "it has lapsed, and there is no hierarchy that says so"
+                    self.keeper.return_living()
                 case _:
                     raise AssertionError(f"an effect that nobody carries out: {effect}")
 
