@@ -94,10 +94,10 @@ def _members(members: list[dict[str, Any]], colour: bool) -> list[str]:
     for row in members:
         rtt = f"{row['rtt_ms']:.1f} ms" if row["rtt_ms"] is not None else "-"
         state = "connected" if row["connected"] else "not connected"
-        if row["lapsed"] and not row["connected"]:
+        if row.get("lapsed") and not row["connected"]:
             state = "lapsed"
         more = "" if row["connected"] else escaped(row["error"] or "")
-        if row["lapsed"]:
+        if row.get("lapsed"):
             more = f"lapsed since {row['lapsed']}" + (f"; {more}" if more else "")
         seen = "" if row["connected"] else row["last_seen"] or "never in this run"
         rows.append((row["name"], state, row["address"] or "-", rtt, seen, more))

@@ -13,7 +13,8 @@ import msgspec
 
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
-from replicad.core.ids import MemberId, Uid
+from replicad.core.hierarchy_model import Reading
+from replicad.core.ids import FolderId, MemberId, Uid
 from replicad.core.status_board import Known
 
 
@@ -35,6 +36,17 @@ class Circle(msgspec.Struct, frozen=True):
     def may_collect(self) -> bool:
         """Without another living member nothing is dropped: all that have lapsed may be on the other side of a cut."""
         return self.member and (self.alone or bool(self.others))
+
+
+def circle_of(reading: Reading, folder: FolderId, own: MemberId, *, heard: bool) -> Circle | None:
+    """None where this member is not in the folder's replica list."""
+    info = reading.folders.get(folder)
+    if info is None or own not in info.members:
+        return None
+    others = frozenset(info.members) - {own}
+    living = others - reading.lapsed.keys()
+    founded = info.founded is not None
+    return Circle(own not in reading.lapsed, living, alone=not others, founded=founded, heard=heard)
 
 
 def installed_by_all(known: CNSet, missing: CNSet, others: Iterable[Known | None]) -> CNSet:

@@ -1,16 +1,17 @@
-"""The end of a founding (core.founding): looked for every CHECK_S, and written into the hierarchy."""
+"""What folders are asked before the hierarchy is written: the end of a founding (core.founding), looked for every
+CHECK_S; and whether a member that has lapsed may be written living again (engine.returning)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from replicad.core.founding import Founding
 from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import FolderId
 from replicad.daemon.driver import Driver
 from replicad.daemon.folder_runtime import FolderRuntime
-from replicad.engine.contacts import Standing, standing
+from replicad.engine.contacts import Standing, caught_up, standing
 from replicad.errors import ReplicadError
 from replicad.ops.keeper import Keeper
 
@@ -55,3 +56,8 @@ class Founders:
         founding = self._foundings.setdefault(folder, Founding())
         if founding.look(seen.scanned, seen.members, self._clock_ms()):
             await self._keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.end_founding(folder, now_ms)))
+
+
+async def all_caught_up(running: Iterable[FolderRuntime]) -> bool:
+    """Whether no folder is stale towards anybody in contact. Raises ReplicadError where one does not answer."""
+    return False not in [await one.driver.call(caught_up) for one in running]

@@ -19,7 +19,7 @@ from pathlib import Path
 from replicad import __version__
 from replicad.config.settings import Settings
 from replicad.config.written import KeptFolder, read_kept, write_kept
-from replicad.core.collection import Circle
+from replicad.core.collection import Circle, circle_of
 from replicad.core.effects import Changed, Report
 from replicad.core.hierarchy_model import Reading
 from replicad.core.ids import FolderId, MemberId
@@ -29,12 +29,11 @@ from replicad.daemon.declared import declare, kept_as_declared
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.folder_runtime import FolderRuntime, Shared, take_owners
 from replicad.daemon.folders import Folders
-from replicad.daemon.founders import Founders
+from replicad.daemon.founders import Founders, all_caught_up
 from replicad.daemon.members import MemberBook, parsed, usable
 from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
 from replicad.daemon.sender import Sender
-from replicad.engine.contacts import caught_up
 from replicad.engine.serving import ContentShelf
 from replicad.errors import CatalogDiskError, CatalogError, OperatorError, PeerError, ReplicadError
 from replicad.net.addresses import Address, reachable_at
@@ -341,12 +340,8 @@ class MemberAtWork:
             return
         with suppress(ReplicadError):  # a folder, or the daemon, is stopping
             async with self._returning:
-                await self._return_if_caught_up()
-
-    async def _return_if_caught_up(self) -> None:
-        found = [await one.driver.call(caught_up) for one in self.folders.running().values()]
-        if False not in found:
-            await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.return_living(now_ms)))
+                if await all_caught_up(self.folders.running().values()):
+                    await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.return_living(now_ms)))
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -417,14 +412,7 @@ class MemberAtWork:
         return info is not None and member in info.members
 
     def _circle(self, folder: FolderId) -> Circle | None:
-        info = self.book.reading.folders.get(folder)
-        own = self.identity.member_id
-        if info is None or own not in info.members:
-            return None
-        lapsed = self.book.reading.lapsed
-        others = frozenset(info.members) - {own}
-        living = others - lapsed.keys()
-        return Circle(own not in lapsed, living, alone=not others, founded=info.founded is not None, heard=self._heard)
+        return circle_of(self.book.reading, folder, self.identity.member_id, heard=self._heard)
 
     def _may_write(self, member: MemberId, folder: FolderId) -> bool:
         info = self.book.reading.folders.get(folder)

@@ -55,6 +55,16 @@ def test_nothing_that_could_upset_a_terminal_is_printed() -> None:
     assert "\x1b" in status_text(shot(), colour=True)
 
 
+def test_who_has_lapsed_is_shown_with_since_when() -> None:
+    told = shot()
+    told["member"]["lapsed"] = "2026-01-02"
+    told["members"][1]["lapsed"] = "2026-01-03"
+    text = status_text(told, colour=False)
+    assert "lapsed since 2026-01-02: the others do not wait for it" in text
+    assert "gamma   lapsed " in text
+    assert "lapsed since 2026-01-03; No route" in text
+
+
 def test_a_folder_in_error_says_why() -> None:
     text = status_text(shot(state=5, state_name="In Error", reason="the root marker is missing"), colour=False)
     assert "5 In Error" in text

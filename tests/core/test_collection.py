@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from replicad.core.cnset import EMPTY, CNSet
-from replicad.core.collection import Circle, installed_by_all, may_drop
+from replicad.core.collection import Circle, circle_of, installed_by_all, may_drop
 from replicad.core.draft import Draft
+from replicad.core.hierarchy_entries import DECLARED, FolderMember, Lapsed
+from replicad.core.hierarchy_model import FolderInfo, Reading
 from replicad.core.ids import ROOT, Cn
 from replicad.core.memory_view import MemoryView
 from replicad.core.records import DIRECTORY, FILE, record
@@ -106,3 +108,17 @@ def test_what_lacks_a_register_is_not_forgotten() -> None:
 )
 def test_without_another_living_member_nothing_is_forgotten(circle: Circle, may: bool) -> None:
     assert circle.may_collect is may
+
+
+def test_of_whom_a_member_waits_those_are_left_out_that_have_lapsed() -> None:
+    one, other, away = "1" * 64, "2" * 64, "3" * 64
+    keeps = dict.fromkeys((one, other, away), FolderMember(True, DECLARED))
+    info = FolderInfo(b"folder", "docs", {}, keeps, None)
+    reading = Reading({}, frozenset(), {away: Lapsed(2, 1)}, {b"folder": info}, {}, {}, {})
+    assert circle_of(reading, b"folder", one, heard=True) == Circle(
+        True, frozenset({other}), alone=False, founded=False
+    )
+    assert circle_of(reading, b"folder", away, heard=False) == Circle(
+        False, frozenset({one, other}), alone=False, founded=False, heard=False
+    )
+    assert circle_of(reading, b"other", one, heard=True) is None

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from replicad.core.founding import QUIET_MS, Seen
-from replicad.daemon.founders import Founders
+from replicad.daemon.founders import Founders, all_caught_up
 from replicad.engine.contacts import Standing
 
 FOLDER = bytes(range(16))
@@ -56,3 +56,21 @@ async def test_a_member_in_its_first_scan_holds_it_off() -> None:
         world.now_ms = now_ms
         await world.founders.check()
     assert world.written == []
+
+
+async def test_a_member_is_written_living_when_none_of_its_folders_has_to_catch_up() -> None:
+    """A folder in which nobody is in contact says neither."""
+
+    async def asked(*answers: bool | None) -> bool:
+        return await all_caught_up(cast(Any, [SimpleNamespace(driver=_Answers(answer)) for answer in answers]))
+
+    assert await asked(True, None, True)
+    assert not await asked(True, False, None)
+
+
+class _Answers:
+    def __init__(self, answer: bool | None) -> None:
+        self._answer = answer
+
+    async def call(self, _function: object) -> bool | None:
+        return self._answer

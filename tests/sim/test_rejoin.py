@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from replicad.catalog.store import Catalog
+from replicad.core.draft import Draft
+from replicad.core.tree import retree
+from replicad.core.want import settle
 from replicad.engine.asked import rejoin
 from replicad.engine.phases import WHY_META, Phase
 from replicad.errors import OperatorError
@@ -58,6 +62,21 @@ def test_what_a_rejoining_disk_has_beyond_the_group_goes_to_preexisting() -> Non
     assert kept(b) == [5, 11]
     assert_nothing_kept(group, [group["a"], group["c"]])
     assert len(group.served) == served + 2, "what is equal is adopted"
+
+
+def test_what_its_catalog_has_lost_comes_again() -> None:
+    """It knows what it holds, and no more."""
+    group = a_group("ab", FIRST)
+    catalog = group["b"].catalog
+    uid = catalog.present_named(b"", b"g")[0]
+    draft = Draft(catalog)
+    before = draft.object(uid)
+    draft.drop(uid)
+    settle(draft, retree(draft, [(uid, before)]), ())
+    Catalog.commit(catalog, draft, now_ms=group["b"].now_ms)
+    ask(group["b"])
+    group.heal()
+    assert_tree(group, FIRST)
 
 
 def test_what_it_made_and_nobody_has_yet_stays_where_its_disk_has_it() -> None:
