@@ -132,15 +132,16 @@ def test_a_primary_that_reaches_nobody_goes_on_alone() -> None:
 def test_a_primary_is_at_work_until_its_disk_was_looked_at_whole() -> None:
     group = a_group("ab", FIRST)
     ask(group["b"], primary=True)
-    states: set[tuple[bool, int]] = set()
+    states: set[tuple[bool, bool, int]] = set()
 
     def note(member: SimMember) -> None:
         if member is group["b"] and member.up:
-            states.add((bool(member.running.course.why), member.running.state.state))
+            replica = member.running
+            states.add((bool(replica.disk.scanner.full_scans), bool(replica.course.why), replica.state.state))
 
     group.on_handled = note
     group.heal()
-    assert states == {(True, 3), (False, 4)}
+    assert states == {(False, True, 3), (True, False, 4)}
 
 
 @pytest.mark.parametrize("primary", [False, True], ids=["rejoin", "primary"])
