@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from replicad.engine.folder import FolderReplica
 from replicad.engine.holds import ROOT
-from replicad.engine.phases import Phase, phase_changes
+from replicad.engine.phases import PRIMARY, Phase, phase_changes
 from replicad.errors import OperatorError
 
 
@@ -16,5 +16,8 @@ def decide(replica: FolderReplica, *, approve: bool, now_ms: int) -> None:
     if hold.kind == ROOT:
         replica.root.accept(now_ms)
     replica.root.deletions.let_go(now_ms, approved=approve)
-    if not approve and replica.phase not in (Phase.COMPARING, Phase.LEARNING):  # one who learns claims nothing yet
-        replica.catalog.commit(None, phase_changes(Phase.FORGETTING), now_ms=now_ms)
+    if not approve:
+        learns = replica.phase in (Phase.COMPARING, Phase.LEARNING)  # and claims nothing yet
+        silenced = replica.course.rejoining.ending() if replica.course.why == PRIMARY else []
+        changes = [*(phase_changes(Phase.FORGETTING) if not learns else ()), *silenced]
+        replica.catalog.commit(None, changes, now_ms=now_ms)

@@ -26,9 +26,10 @@ from replicad.core.records import Record, open_record
 from replicad.core.tree import retree
 from replicad.core.view import ObjectState
 from replicad.core.want import settle
+from replicad.engine.deletions import APPROVED, HELD_META
 from replicad.engine.exchange import Exchange
 from replicad.engine.meeting import new_life
-from replicad.engine.phases import CLEARING, LOST, MERGE_META, PHASE_META, PUT_BACK, STALE, WHY_META, Phase
+from replicad.engine.phases import CLEARING, LOST, MERGE_META, PHASE_META, PRIMARY, PUT_BACK, STALE, WHY_META, Phase
 from replicad.engine.tombstones import Tombstones
 
 DROPPED_META = "safety.dropped"
@@ -83,6 +84,7 @@ class Rejoining:
         """An operator wants it: nothing of its disk is known any more, and it knows what it holds and no more, so that
         the rest is asked for again. The replica is started anew after this. Owns its transaction."""
         self.why = why
+        approved = APPROVED if why == PRIMARY else None  # what a primary lacks is deleted: that was the word
         changes: list[CatalogChange] = [
             RenewReplica(replica),
             SetReplicaOwner(replica, self._own),
@@ -90,6 +92,7 @@ class Rejoining:
             SetMeta(WHY_META, why),
             SetMeta(DROPPED_META, None),
             SetMeta(MERGE_META, None),
+            SetMeta(HELD_META, approved),
             SetMeta(PHASE_META, Phase.FORGETTING.value),
         ]
         self._know(self._catalog.recount().held, changes, now_ms)

@@ -11,11 +11,13 @@ from replicad.core.draft import Draft
 from replicad.core.tree import retree
 from replicad.core.want import settle
 from replicad.engine.asked import rejoin
+from replicad.engine.deletions import HELD_META
 from replicad.engine.phases import WHY_META, Phase
 from replicad.errors import OperatorError
 from tests.sim.group import Group
 from tests.sim.member import SimMember
-from tests.sim.script import a_group, apart, assert_nothing_kept, assert_tree, cut_off, delete, kept, put
+from tests.sim.script import a_group, apart, assert_nothing_kept, assert_tree, cut_off, delete, kept, put, remove_tree
+from tests.sim.test_deletions import FORTY, a_strict_group
 
 FIRST = {"f": 1, "g": 2, "d/h": 3, "d/e/i": 4}
 
@@ -112,6 +114,20 @@ def test_a_primary_that_is_where_the_group_is_changes_nothing() -> None:
     assert [member.catalog.known for member in group.members.values()] == before, "no change is made"
     assert len(group.served) == served
     assert_nothing_kept(group)
+
+
+def test_what_a_primary_lacks_is_not_held() -> None:
+    """However much it is: the operator has said so already. It holds for that one scan."""
+    group = a_strict_group()
+    a = group["a"]
+    a.watch_delay_ms = (60_000, 60_000)
+    remove_tree(a, "d0")
+    ask(a, primary=True)
+    a.watch_delay_ms = (0, 30)
+    group.heal()
+    assert_tree(group, {path: number for path, number in FORTY.items() if not path.startswith("d0/")} | {"d1": None})
+    assert not a.running.held
+    assert a.catalog.meta(HELD_META) is None
 
 
 def test_a_primary_that_reaches_nobody_goes_on_alone() -> None:
