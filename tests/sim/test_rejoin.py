@@ -18,6 +18,7 @@ from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.script import a_group, apart, assert_nothing_kept, assert_tree, cut_off, delete, kept, put, remove_tree
 from tests.sim.test_deletions import FORTY, a_strict_group
+from tests.sim.test_world import TEN, assert_settled, decided, remove_private
 
 FIRST = {"f": 1, "g": 2, "d/h": 3, "d/e/i": 4}
 
@@ -128,6 +129,23 @@ def test_what_a_primary_lacks_is_not_held() -> None:
     assert_tree(group, {path: number for path, number in FORTY.items() if not path.startswith("d0/")} | {"d1": None})
     assert not a.running.held
     assert a.catalog.meta(HELD_META) is None
+
+
+def test_a_primary_whose_disk_is_rejected_says_nothing() -> None:
+    group = a_group("ab", TEN)
+    a = group["a"]
+    rejoin(a.running, a._new_replica(), primary=True, force=False, now_ms=a.now_ms)
+    a.stop()
+    remove_private(a)
+    remove_tree(a, "d")
+    put(a, "d/f4", 104)
+    a.start()
+    group.run(10_000)
+    assert a.running.held
+    decided(a, approve=False)
+    group.heal()
+    assert kept(a) == [104]
+    assert_settled(group, {"d": None, **TEN})
 
 
 def test_a_primary_that_reaches_nobody_goes_on_alone() -> None:
