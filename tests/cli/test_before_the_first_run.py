@@ -69,6 +69,7 @@ def test_how_a_folder_is_kept_is_set_and_taken_back(cli: Cli, tmp_path: Path) ->
         "preserved_quota_bytes": 4 * 2**30,
         "preserved_min_age_s": 30 * 86_400,
         "tombstone_lifetime_s": 60 * 86_400,
+        "scan_deletions_max": 1000,
     }
     assert settings() == default
     assert cli("folder", "set", "docs", "staging_quota=10GiB", "scan_interval=1d")[:2] == (0, "changed the folder docs")
