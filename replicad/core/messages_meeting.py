@@ -34,6 +34,8 @@ class Meet(msgspec.Struct, frozen=True, array_like=True, tag=MEET, kw_only=True)
     purged: WireSet
     answered: bool
     """The receiver's answer on this link has come: no other is waited for."""
+    complete: bool = False
+    """What is not held here though it was known was deleted: it may be compared with."""
 
 
 class Judged(msgspec.Struct, frozen=True, array_like=True, tag=JUDGED, kw_only=True):
@@ -44,6 +46,8 @@ class Judged(msgspec.Struct, frozen=True, array_like=True, tag=JUDGED, kw_only=T
     put_back: bool
     life: int
     """The one that is remembered of it."""
+    knows: bool = True
+    """What is remembered is enough to tell; it is not where this member was put back itself."""
 
 
 class HeldRequest(msgspec.Struct, frozen=True, array_like=True, tag=HELD_REQUEST, kw_only=True):

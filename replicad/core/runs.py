@@ -47,7 +47,13 @@ def follows(remembered: Remembered, life: int, shown: Run, last: Run) -> bool:
         return True
     if last in (remembered.confirmed, remembered.offered):
         return True
-    return last.number > max(remembered.confirmed.number, remembered.offered.number)
+    return is_ahead(remembered, life, last)
+
+
+def is_ahead(remembered: Remembered, life: int, last: Run) -> bool:
+    """Whether the peer knows of a later run to be remembered here than is: this member was put back, and cannot tell
+    whether the peer was."""
+    return life == remembered.life and last.number > max(remembered.confirmed.number, remembered.offered.number)
 
 
 def lacks_what_it_told(before: Known | None, session: int, known: CNSet) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.changes import RenewReplica, SetReplicaOwner
 from replicad.catalog.store import Catalog
+from replicad.core.cnset import EMPTY
 from replicad.core.effects import Changed, Effect, Received, Report
 from replicad.core.ids import MemberId
 from replicad.core.messages_meeting import HeldRequest, NotHeld
@@ -143,6 +144,8 @@ class Course:
         """A message was taken in."""
         out: list[Effect] = []
         if self.phase is Phase.LEARNING:
+            out += self._learn_of_purged(now_ms)
+        if self.phase is Phase.LEARNING:
             self._learned(now_ms)
         if self._exchange.put_back and self.why != PUT_BACK:
             out += self._rejoin(PUT_BACK, WAS_PUT_BACK, now_ms)
@@ -165,8 +168,8 @@ class Course:
         if self.compares:
             over, sent = self.rejoining.work(now_ms)
             out += sent
-            if over:
-                self._enter(Phase.FORGETTING, now_ms)
+            if over:  # who joins has nothing to forget
+                self._enter(Phase.FORGETTING if self.why else Phase.LEARNING, now_ms)
                 out += self._exchange.reopen(now_ms)
         if self._root.fault:
             return out
@@ -179,6 +182,17 @@ class Course:
         return out
 
     # -- from one phase to the next
+
+    def _learn_of_purged(self, now_ms: int) -> list[Effect]:
+        """Before anything is known, what peers have forgotten is no concern here; after that it may be held here."""
+        if not self._catalog.known:
+            for link in self._exchange.meetings.met().values():
+                self._tombstones.take_over(link.purged or EMPTY, now_ms)
+        elif self._exchange.meetings.stale_towards():
+            self.rejoining.compare_again(now_ms)
+            self._enter(Phase.COMPARING, now_ms)
+            return [Changed(), *self._exchange.reopen(now_ms)]
+        return []
 
     def _take_over_purged(self, now_ms: int) -> list[Effect]:
         """What peers have forgotten, and is known here; or else this member is stale."""
@@ -206,7 +220,7 @@ class Course:
         for peer in self._exchange.connected():
             known = statuses.get(peer)
             if known is not None and known.status.complete and self._catalog.known.contains_all(known.known):
-                self._enter(Phase.CLAIMING, now_ms)
+                self._enter(Phase.CLAIMING, now_ms, self.rejoining.learned())
                 return
         if looks and not self._exchange.any_complete():
             self._enter(Phase.CLAIMING, now_ms)

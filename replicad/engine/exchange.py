@@ -300,7 +300,7 @@ class Exchange:
         known, purged = set_of(meet.known), set_of(meet.purged)
         if self.meetings.begins_anew(peer, meet):
             self._forget_told(peer, link)
-        link.known, link.begun = known, meet.begun
+        link.known, link.begun, link.complete = known, meet.begun, meet.complete
         self.meetings.meet(peer, meet, self._board.member(peer), now_ms, out)
         if self._may_send(peer):
             self._doubts.beyond(peer, link.known, out)

@@ -107,6 +107,8 @@ class Link:
     """Of the peer's catalog; None: it has not met this member yet."""
     begun: bool = False
     """The peer takes part."""
+    complete: bool = False
+    """It may be compared with (core.messages_meeting.Meet)."""
     open: bool = False
     """Records may cross it."""
     greeted_ms: int = 0

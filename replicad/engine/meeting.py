@@ -17,7 +17,7 @@ from replicad.core.effects import Effect, Send
 from replicad.core.ids import MemberId
 from replicad.core.messages import set_of
 from replicad.core.messages_meeting import MARK_BYTES, Judged, Meet
-from replicad.core.runs import Remembered, Run, follows, lacks_what_it_told, remember
+from replicad.core.runs import Remembered, Run, follows, is_ahead, lacks_what_it_told, remember
 from replicad.core.status_board import Known, shortened
 from replicad.engine.exchange_link import Link, OwnState
 
@@ -67,6 +67,9 @@ class Meetings:
         self._closed = closed
         self.life_remembered = 0
         """The latest of this catalog's that a peer has named."""
+        self.compared: dict[MemberId, CNSet] = {}
+        """What a peer had purged when this catalog was last compared with what it holds: nothing that it has forgotten
+        is held here. It stands for that one link, until all is known that a complete member knows."""
         self.approved: set[MemberId] = set()
         """Peers that have found this run to follow from what they remember."""
 
@@ -122,12 +125,12 @@ class Meetings:
         return {peer: link for peer, link in self._links.items() if link.purged is not None}
 
     def stale_towards(self) -> list[MemberId]:
-        """Connected peers that have forgotten deletions which this catalog, though it takes part, does not know."""
-        own = self._own_state()
-        if not own.begun:
+        """Connected peers that have forgotten deletions which this catalog does not know, though it knows anything."""
+        known, compared = self._catalog.known.union(self._own_state().purged), self.compared
+        if not self._catalog.known:
             return []
-        known = self._catalog.known.union(own.purged)
-        return [peer for peer, link in self.met().items() if link.purged and not known.contains_all(link.purged)]
+        purged = {peer: link.purged for peer, link in self.met().items() if link.purged}
+        return [p for p, one in purged.items() if not known.union(compared.get(p, EMPTY)).contains_all(one)]
 
     def _open_or_close(self, peer: MemberId, now_ms: int, out: list[Effect]) -> None:
         """Records cross a link while neither side has to find out first what the other has forgotten."""
@@ -157,6 +160,7 @@ class Meetings:
             whole=known == self._catalog.known,
             purged=state.purged.encode(),
             answered=answered,
+            complete=state.complete,
         )
 
     def _judge(self, peer: MemberId, meet: Meet, before: Known | None, now_ms: int) -> Judged | None:
@@ -181,7 +185,8 @@ class Meetings:
             self._catalog.commit(None, [SetPeer(row)], now_ms=now_ms)
         if meet.answered:
             return None
-        return Judged(session=shown.number, mark=shown.mark, put_back=put_back, life=remembered.life)
+        knows = not is_ahead(remembered, meet.life, last)
+        return Judged(session=shown.number, mark=shown.mark, put_back=put_back, life=remembered.life, knows=knows)
 
     def _take_judgement(self, peer: MemberId, judged: Judged, now_ms: int) -> bool:
         if Run(judged.session, judged.mark) != self.run:
@@ -194,5 +199,6 @@ class Meetings:
         if (kept.told_session, kept.told_mark) != (self.run.number, self.run.mark):
             row = msgspec.structs.replace(kept, told_session=self.run.number, told_mark=self.run.mark)
             self._catalog.commit(None, [SetPeer(row)], now_ms=now_ms)
-        self.approved.add(peer)
+        if judged.knows:
+            self.approved.add(peer)
         return True

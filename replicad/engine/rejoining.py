@@ -28,6 +28,7 @@ from replicad.core.view import ObjectState
 from replicad.core.want import settle
 from replicad.engine.deletions import APPROVED, HELD_META
 from replicad.engine.exchange import Exchange
+from replicad.engine.exchange_link import Link
 from replicad.engine.meeting import new_life
 from replicad.engine.phases import CLEARING, LOST, MERGE_META, PHASE_META, PRIMARY, PUT_BACK, STALE, WHY_META, Phase
 from replicad.engine.tombstones import Tombstones
@@ -63,6 +64,8 @@ class Rejoining:
         self._asked: HeldRequest | None = None
         self._asked_ms = 0
         self._due_ms = now_ms
+        self._compared = False
+        """With one peer at least, since it began or was begun again."""
         if catalog.replica_owner(catalog.replica) is None:
             catalog.commit(None, [SetReplicaOwner(catalog.replica, own)], now_ms=now_ms)
 
@@ -70,6 +73,8 @@ class Rejoining:
         """`replica`: a new id, under which it originates when it takes part again. Owns its transaction."""
         self.why = PUT_BACK if self.why == PUT_BACK and why == STALE else why
         self._peer, self._asked, self._after, self._due_ms = None, None, 0, now_ms
+        self._compared = False
+        self._exchange.meetings.compared.clear()
         changes: list[CatalogChange] = [
             RenewReplica(replica),
             SetReplicaOwner(replica, self._own),
@@ -96,6 +101,19 @@ class Rejoining:
             SetMeta(PHASE_META, Phase.FORGETTING.value),
         ]
         self._know(self._catalog.recount().held, changes, now_ms)
+
+    def compare_again(self, now_ms: int) -> None:
+        """Somebody has forgotten more than what was compared with, and this member has not begun yet."""
+        self._peer, self._asked, self._after, self._due_ms = None, None, 0, now_ms
+
+    def learned(self) -> list[CatalogChange]:
+        """For the commit with which all is known that a complete member knows: what was compared counts for all."""
+        compared = self._exchange.meetings.compared
+        purged = EMPTY
+        for one in compared.values():
+            purged = purged.union(one)
+        compared.clear()
+        return [self._tombstones.storing(purged)] if purged else []
 
     def ending(self) -> list[CatalogChange]:
         """For the commit that ends it."""
@@ -157,29 +175,28 @@ class Rejoining:
         self._due_ms = now_ms
         link = self._exchange.meetings.met().get(peer)
         if link is not None:
-            self._drop([uid for uid in answer.uids if uid in asked], now_ms, told=link.known)
+            self._drop([uid for uid in answer.uids if uid in asked], now_ms, told=_forgotten_by(link))
 
     def _teacher(self) -> MemberId | None:
         met = self._exchange.meetings.met()
         if self._peer in met:
             return self._peer
-        if self.why == STALE:
-            covers = self._tombstones.covers
-            fitting = (peer for peer, link in met.items() if link.purged and not covers(link.purged))
-        else:
-            fitting = (peer for peer, link in met.items() if link.begun)
-        return min(fitting, default=None)
+        complete = {peer for peer, link in met.items() if link.complete}
+        ahead = complete.intersection(self._exchange.meetings.stale_towards())
+        if not ahead and self.why == PUT_BACK and not self._compared:
+            ahead = complete
+        return min(ahead, default=None)
 
     def _needs_none(self) -> bool:
         """Whether there is nobody to compare with, and nobody is waited for."""
-        if self.why == STALE:
+        if self.why != PUT_BACK or self._compared:
             return True  # who had forgotten more is not in contact: it is asked when it is
         circle = self._circle()
         return circle is not None and circle.others <= self._exchange.meetings.met().keys()
 
     def _ask(self, peer: MemberId, now_ms: int) -> tuple[bool, list[Effect]]:
         page = self._catalog.page(self._after, EMPTY, HELD_UIDS_MAX, PAGE_BYTES_MAX)
-        known = self._exchange.meetings.met()[peer].known
+        known = _forgotten_by(self._exchange.meetings.met()[peer])
         uids = [
             wire.uid
             for wire in page.records
@@ -191,10 +208,13 @@ class Rejoining:
             return False, [Send(peer, self._asked)]
         if page.end < page.head:
             return False, []
-        purged = self._exchange.meetings.met()[peer].purged or EMPTY
-        self._catalog.commit(None, [self._tombstones.storing(purged)], now_ms=now_ms)
-        self._peer, self._due_ms = None, now_ms
-        return self._teacher() is None or self.why == PUT_BACK, []
+        self._exchange.meetings.compared[peer] = self._exchange.meetings.met()[peer].purged or EMPTY
+        self._peer, self._due_ms, self._compared = None, now_ms, True
+        over = self._teacher() is None
+        if over:
+            # What was dropped is not known any more: who still has its tombstone would leave out what we know of it.
+            self._know(self._catalog.recount().held, [], now_ms)
+        return over, []
 
     # -- dropping
 
@@ -265,6 +285,11 @@ def answer_held(catalog: Catalog, peer: MemberId, request: HeldRequest) -> Send:
     held = {state.record.uid for state in catalog.objects(request.uids)}
     missing = [uid for uid in request.uids if uid not in held]
     return Send(peer, NotHeld(correlation=request.correlation, uids=missing))
+
+
+def _forgotten_by(link: Link) -> CNSet:
+    """What a complete peer has known at some time: of an object made in it, it holds a register, or it was deleted."""
+    return link.known.union(link.purged or EMPTY)
 
 
 def _creation_known(held: Record, known: CNSet) -> bool:

@@ -54,8 +54,9 @@ class Tombstones:
         return self._catalog.known.union(self.purged).contains_all(purged)
 
     def take_over(self, purged: CNSet, now_ms: int) -> bool:
-        """A peer's purged set that is covered here. Whether it says anything new. Owns its transaction."""
-        assert self.covers(purged), "a purged set is taken over that is not known"
+        """A peer's purged set that is covered here, or where nothing is known. Whether it says anything new. Owns its
+        transaction."""
+        assert self.covers(purged) or not self._catalog.known, "a purged set is taken over that is not known"
         if self.purged.contains_all(purged):
             return False
         self._catalog.commit(None, [self.storing(purged)], now_ms=now_ms)

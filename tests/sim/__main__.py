@@ -55,8 +55,8 @@ def run(seeds: Iterable[int], jobs: int, *, restores: bool = False) -> Iterator[
         yield from (future.result() for future in waiting)
 
 
-def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool) -> int:
-    """Prints what came of it; returns the exit status."""
+def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool, more: str = "") -> int:
+    """Prints what came of it; returns the exit status. `more`: options that were given as well."""
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     messages: Counter[str] = Counter()
@@ -67,7 +67,10 @@ def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool) -> i
         if told is None:
             failed.append(seed)
             if len(failed) <= FAILURES_SHOWN_MAX:
-                print(f"seed {seed} FAILED: {why}\n    again: python -m tests.sim --first {seed} --seeds 1", flush=True)
+                print(
+                    f"seed {seed} FAILED: {why}\n    again: python -m tests.sim --first {seed} --seeds 1{more}",
+                    flush=True,
+                )
             continue
         counts += told.counts
         messages += told.messages
@@ -102,7 +105,7 @@ def main(arguments: list[str]) -> int:
         results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, options.restores) for seed in seeds)
     else:
         results = run(seeds, options.jobs, restores=options.restores)
-    return report(results, trace=options.trace)
+    return report(results, trace=options.trace, more=" --restores" if options.restores else "")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from replicad.core.effects import LinkDown, LinkUp, Received
 from replicad.core.messages import CODE_NAMES, Message, code_of, decode_message, encode_message
+from replicad.core.messages_meeting import Meet
 from tests.sim.clockwork import Clockwork
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ class Session:
     ended_ms: int | None = None
     last_ms: dict[str, int] = field(default_factory=dict)
     """By the receiver's name: when the last message arrives there; none overtakes it."""
+    lives: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By the sender's name: how many lives of its catalog it has told of, and the last of them."""
+    arrived: dict[str, int] = field(default_factory=dict)
+    """By the sender's name: the number of the last one of which something has arrived. What it told in an earlier one
+    does not come after that: messages of a link arrive in order, and there the protocol needs it (docs/PROTOCOL.md)."""
+
+    def meet(self, source: str, life: int) -> None:
+        number, last = self.lives.get(source, (0, life))
+        self.lives[source] = (number + (life != last), life)
+
+    def is_late(self, source: str, number: int) -> bool:
+        self.arrived[source] = max(number, self.arrived.get(source, 0))
+        return number < self.arrived[source]
 
 
 @dataclass
@@ -165,6 +179,8 @@ class Network:
         if session is None or not self.on_message(source, target, message):
             return
         self.messages[CODE_NAMES[code_of(message)]] += 1
+        if isinstance(message, Meet):
+            session.meet(source.name, message.life)
         data = encode_message(message)
         if not self.weather.hostile:
             self._fly(session, source, target, data, in_order=True)
@@ -180,12 +196,15 @@ class Network:
         else:
             at_ms = max(at_ms, session.last_ms.get(target.name, 0))
             session.last_ms[target.name] = at_ms
-        self._clock.at(at_ms, lambda: self._arrive(session, source, target, data))
+        number, _ = session.lives.get(source.name, (0, 0))
+        self._clock.at(at_ms, lambda: self._arrive(session, source, target, data, number))
 
-    def _arrive(self, session: Session, source: SimMember, target: SimMember, data: bytes) -> None:
+    def _arrive(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
         if target.sessions.get(source.name) is not session or self._cut.get((source.name, target.name)):
             return
         if session.ended_ms is not None and session.ended_ms < self._clock.now_ms:
+            return
+        if session.is_late(source.name, number):
             return
         target.post(Received(source.id, decode_message(data)))
 

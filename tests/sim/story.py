@@ -266,11 +266,12 @@ class Story:
     def _put_back(self) -> None:
         """A backup is made, or restored: of the catalog alone, or with the mark in the home; or the home is lost.
 
-        One member at a time: what all have lost nobody remembers, and what they found again has no history.
+        One member at a time: what all have lost nobody remembers, and what they found again has no history. And one
+        that has met somebody: of what only it has made nobody can tell that it stood for something else before.
         """
         member = self.fate.choice(self.members)
         sound = all(other.up and other.running.course.takes_part for other in self.members)
-        if not member.up or not sound:
+        if not member.up or not sound or not member.catalog.peers():
             return
         if member.name not in self.backups or self.fate.random() < 0.4:
             self.backups[member.name] = member.database.copy()

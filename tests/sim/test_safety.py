@@ -5,6 +5,7 @@ docs/safety.md. Members are a, b, c, d. A number is a file's content.
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from replicad.core.cnset import CNSet
 from replicad.core.effects import Received
@@ -27,6 +28,7 @@ from tests.sim.script import (
     put,
     remove_tree,
 )
+from tests.sim.story import Story
 
 MINUTE_MS = 60_000
 LIFETIME_MS = 10 * MINUTE_MS
@@ -318,3 +320,17 @@ def test_a_peer_that_claims_changes_of_ours_that_were_never_made_is_named_and_no
     put(a, "f", 4)
     group.heal()
     assert_tree(group, {"f": 4, "d/g": 2, "new": 3})
+
+
+@pytest.mark.parametrize(
+    ("seed", "why"),
+    [
+        (86, "what was dropped when it compared was still known, and its tombstone came without a place"),
+        (143, "compared with one member, it took the knowledge of another who had forgotten more"),
+        (267, "the same among four"),
+    ],
+    ids=["86", "143", "267"],
+)
+def test_i2_histories_in_which_catalogs_are_put_back_and_lost(seed: int, why: str) -> None:
+    told = Story(seed, restores=True).run()
+    assert told.counts["catalog put back"] + told.counts["catalog lost"], why

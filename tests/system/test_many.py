@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.system.folder_tools import all_the_same, at_rest, head_of, wait
-from tests.system.harness import Servers
+from tests.system.harness import Servers, until
 
 ENTRIES = 1_000
 """In one directory; as many as there are files in a tree beside it."""
@@ -45,6 +45,10 @@ def test_thousands_of_files_in_one_go_and_in_one_directory_live_and_while_stoppe
     (one.folder() / "renamed/1").write_bytes(b"and another one")
     shutil.rmtree(one.folder() / "tree")
     one.start()
+    until("what nobody saw is held", lambda: "objects are missing" in one.cli("hold", "list"))
+    assert "\n  tree\n" in one.cli("hold", "list") + "\n", "it says what is missing"
+    assert (two.folder() / "tree").exists()
+    one.cli("hold", "approve", "docs")
     wait(one, size, timeout_s=100)
     all_the_same(servers, members)
     assert (two.folder() / "renamed/1").read_bytes() == b"and another one"

@@ -121,6 +121,7 @@ def test_what_is_preserved_is_listed_and_brought_back_through_a_member_in_the_mi
     assert (a.folder() / "report").read_bytes() == b"c's"
 
     # Both ends list what each of them keeps, the same.
+    until("the far end knows the way", lambda: not listed(c)["not_answering"])  # a status tells of it, within a second
     answer = listed(c)
     assert (answer["not_answering"], answer["left_off"]) == ([], [])
     rows = kept_by(c, "a")
