@@ -21,6 +21,7 @@ from replicad.config.written import KeptFolder
 from replicad.core.collection import Circle
 from replicad.core.effects import Changed, Fetch, FoundingOver, HashFile, Report, Returned, WhoHolds
 from replicad.core.ids import FolderId, MemberId, ReplicaId
+from replicad.daemon import counting
 from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.gathered import Gathered
 from replicad.daemon.holding import Holding
@@ -204,8 +205,10 @@ class FolderRuntime:
                 f"cannot open {place.path}: {error.strerror}; bring it back, or see to its permissions and its disk"
             ) from error
         try:
-            catalog = Catalog.open(folder_catalog(shared.home, place.folder), place.folder, new_replica_id)
+            path = folder_catalog(shared.home, place.folder)
+            catalog = Catalog.open(path, place.folder, new_replica_id)
             try:
+                counting.check_undoubted(catalog, path)
                 replica = FolderReplica(
                     catalog, fs, shared.own, place.role, place.settings, self._around(fs), now_ms=shared.clock_ms()
                 )
@@ -243,6 +246,7 @@ class FolderRuntime:
         fetcher = Fetcher(folder, fs, nearby, content.manifest_of, shared.threads)
         self._opened = _Opened(fs, readers, content, fetcher)
         shared.shelf.add(folder, content)
+        self._spawn(self._count_anew(readers))
 
     def _sweep_later(self, seconds: float) -> None:
         """From any thread."""
@@ -289,6 +293,21 @@ class FolderRuntime:
         task = self._tasks.create_task(guarded())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+    async def _count_anew(self, readers: Readers) -> None:
+        """As long as the folder runs: it ends where its catalog does not add up."""
+        wait_s = counting.FIRST_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = counting.AGAIN_S
+            fault = await self._loop.run_in_executor(self._shared.threads, counting.first_fault, readers)
+            if fault:
+                now_ms = self._shared.clock_ms()
+                await self.driver.call(lambda replica: counting.doubt(replica, fault, now_ms))  # noqa: B023
+                path = folder_catalog(self._shared.home, self.place.folder)
+                # On its thread, as if it had met the fault itself.
+                self.driver.pull(lambda: counting.refuse(path, fault))  # noqa: B023
+                return
 
     async def _fetch(self, opened: _Opened, wanted: Fetch) -> None:
         async with self._fetches:

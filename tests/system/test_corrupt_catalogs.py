@@ -142,6 +142,35 @@ def test_i10_a_catalog_that_is_corrupt_or_newer_stops_its_folder_alone_and_loses
     assert "Traceback" not in two.last_words()
 
 
+def change_a_value(path: Path) -> None:
+    """Which SQLite cannot tell from one that was written: the last byte of a content's digest."""
+    with closing(sqlite3.connect(path)) as db:
+        ((number, raw),) = db.execute("SELECT no, content_raw FROM object WHERE size > 0 LIMIT 1").fetchall()
+        changed = raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+        db.execute("UPDATE object SET content_raw = ? WHERE no = ?", (changed, number))
+        db.commit()
+
+
+def test_a_value_that_was_changed_in_a_catalog_is_found_when_it_is_counted_anew(servers: Servers) -> None:
+    one, two, path = two_members(servers)
+    two.stop()
+    change_a_value(path)
+    two.module = "tests.system.hasty"
+    two.start()
+    reason = reason_of(two)
+    assert reason.startswith(f"the catalog {path} {CANNOT_BE_USED}it contradicts itself (digest is kept as "), reason
+    assert MEND in reason
+    assert_the_rest_goes_on(one, two, b"while it is in doubt")
+    two.stop()
+    two.module = "replicad"
+    two.start()
+    assert reason_of(two) == reason, "it is not used, whatever runs"
+    move_away(path)
+    two.until_state(4)
+    all_the_same(servers, [one, two])
+    assert len(list(one.folder().glob("d*/f*"))) == FILES, "nothing was deleted"
+
+
 def test_a_daemon_whose_hierarchy_is_corrupt_says_so_in_one_line_and_finds_its_group_again(servers: Servers) -> None:
     one, two = members = servers.group(2)
     put(one.folder() / "f", b"before")

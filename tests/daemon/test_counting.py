@@ -1,0 +1,71 @@
+"""Catalogs that are counted anew."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from replicad.catalog.changes import SetMeta
+from replicad.catalog.store import Catalog
+from replicad.core.draft import Draft
+from replicad.core.ids import ROOT, uid_of
+from replicad.core.records import FILE, Content, Place, record
+from replicad.core.view import ObjectState
+from replicad.daemon.counting import DOUBT_META, check_undoubted, first_fault
+from replicad.engine.readers import Readers
+from replicad.errors import CatalogError
+
+FOLDER = b"f" * 16
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a catalog with one file."""
+    path = tmp_path / "catalog.db"
+    with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
+        draft = Draft(catalog)
+        cn = draft.allocate()
+        place = Place(cn.replica, cn.counter, 5, (), ROOT, b"f", ROOT, b"")
+        content = Content(cn.replica, cn.counter, 5, (), None, 0o644, 7, 3, b"d" * 32, b"")
+        draft.put(ObjectState(record(uid_of(cn), FILE, place, content)))
+        catalog.commit(draft, now_ms=1)
+    return path
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[Catalog]:
+    with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
+        yield catalog
+
+
+def counted(catalog: Catalog) -> str:
+    readers = Readers(catalog.reader, lambda seconds: None)
+    try:
+        return first_fault(readers)
+    finally:
+        readers.close()
+
+
+def test_a_catalog_that_is_as_it_was_written_adds_up(catalog: Catalog, path: Path) -> None:
+    assert counted(catalog) == ""
+    check_undoubted(catalog, path)
+
+
+def test_a_value_that_was_changed_in_a_row_does_not_add_up(catalog: Catalog, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        ((raw,),) = db.execute("SELECT content_raw FROM object").fetchall()
+        db.execute("UPDATE object SET content_raw = ?", (raw.replace(b"d" * 32, b"d" * 31 + b"e"),))
+        db.commit()
+    assert counted(catalog).startswith("digest is kept as ")
+
+
+def test_a_catalog_that_was_found_to_contradict_itself_is_not_used_again(catalog: Catalog, path: Path) -> None:
+    catalog.commit(None, [SetMeta(DOUBT_META, b"digest is kept as 1, the rows give 2")], now_ms=2)
+    with pytest.raises(
+        CatalogError, match=r"contradicts itself \(digest is kept as 1.*put the home back from a backup"
+    ):
+        check_undoubted(catalog, path)
