@@ -15,6 +15,8 @@ from replicad.ops.text import duration_text, escaped, size_text
 ANSWER_AFTER_WAIT_S = 30.0
 """Beyond the time that waiting may take."""
 BLOCKED_SHOWN_MAX = 20
+MISSING_SHOWN_MAX = 5
+"""`hold list` has more."""
 
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 _COLOURS = {4: GREEN, 5: RED}
@@ -124,6 +126,10 @@ def _folder(folder: dict[str, Any], colour: bool) -> list[str]:
         name = folder["name"]
         held = f"`replicad hold list` says what is there; `hold approve {name}` or `hold reject {name}` decides"
         facts.insert(1, ("held", held))
+    if folder.get("missing"):
+        names = [escaped(path["path"] if isinstance(path, dict) else path) for path in folder["missing"]]
+        more = ", …" if len(names) > MISSING_SHOWN_MAX else ""
+        facts.insert(2, ("missing", ", ".join(names[:MISSING_SHOWN_MAX]) + more))
     if folder.get("polled"):
         facts.append(("polled", escaped(folder["polled"])))
     facts.append(("to come in", _backlog(folder["backlog_in"])))

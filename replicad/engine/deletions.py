@@ -67,6 +67,11 @@ class Deletions:
         self.missing: Missing | None = _decoder.decode(stored) if stored and not self._approved else None
         """What is held."""
 
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """Of what is held, to be shown."""
+        return tuple(self.missing.names) if self.missing is not None else ()
+
     def too_many(self, draft: Draft, gone: Sequence[tuple[Node, bytes]], before: int) -> Missing | int:
         """What is to be held, if it is; else how much goes. `gone`: entries that a scan finds nowhere, and their paths,
         none beneath another; `before`: how much of this scan's has gone already."""

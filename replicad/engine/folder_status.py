@@ -69,6 +69,8 @@ class Look(msgspec.Struct, frozen=True):
     blocked: tuple[tuple[bytes, str], ...]
     blocked_count: int
     now_ms: int
+    gone: tuple[bytes, ...] = ()
+    """Of deletions that are held (engine.deletions): paths of the uppermost, not all of them."""
 
 
 class FolderStatus(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ def look(replica: FolderReplica, members: Collection[MemberId], now_ms: int) -> 
         tuple(blocked[:BLOCKED_MAX]),
         len(blocked),
         now_ms,
+        replica.root.deletions.names,
     )
 
 

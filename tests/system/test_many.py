@@ -47,6 +47,7 @@ def test_thousands_of_files_in_one_go_and_in_one_directory_live_and_while_stoppe
     one.start()
     until("what nobody saw is held", lambda: "objects are missing" in one.cli("hold", "list"))
     assert "\n  tree\n" in one.cli("hold", "list") + "\n", "it says what is missing"
+    assert one.folder_status()["missing"] == ["tree"]
     assert (two.folder() / "tree").exists()
     one.cli("hold", "approve", "docs")
     wait(one, size, timeout_s=100)
