@@ -1,12 +1,25 @@
-"""Servers for a test, ended with it; their logs are shown where it fails."""
+"""Servers for a test, ended with it; where it fails, all that may tell why is shown."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.system import evidence
 from tests.system.folder_tools import Pair
 from tests.system.harness import Servers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """As it is when the test fails: before anything is ended."""
+    report = yield
+    servers = getattr(item, "funcargs", {}).get("servers")
+    if call.when == "call" and report.failed and isinstance(servers, Servers):
+        report.sections.append(("what there was when it failed", evidence.of(servers)))
+    return report
 
 
 @pytest.fixture
@@ -16,7 +29,6 @@ def servers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Servers]
         yield made
     finally:
         made.close()
-        print(made.logs())  # pytest shows it for a failed test alone
 
 
 @pytest.fixture(scope="module")
