@@ -28,6 +28,7 @@ def test_a_loser_that_comes_up_again_is_brought_back_from_where_it_is_preserved(
     alone(loser, [relay, winner])
     put(loser.folder() / "small", SMALL)
     put(loser.folder() / "large", LARGE)
+    loser.ask("POST", "/v1/wait", {"members": 1})  # else it is found at the next start, and is the later one
     alone(winner, [loser, relay])
     put(winner.folder() / "small", b"the winner", mtime_ns=MTIME_NS + 10**9)
     put(winner.folder() / "large", bytes(3_000_000), mtime_ns=MTIME_NS + 10**9)
