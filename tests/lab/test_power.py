@@ -200,11 +200,14 @@ class Memory:
             assert path not in shown, f"told as deleted, and there: {path}"
 
     def _path(self, reader: Reader, uid: Uid) -> str:
+        """Empty where what is above has not come (rule 10): the power went in the middle of what the other was told."""
         names: list[str] = []
         while uid != ROOT:
-            place = reader.object(uid).record.place
-            names.append(os.fsdecode(place.name))
-            uid = place.parent
+            state = reader.object(uid)
+            if state is None or state.record.place is None:
+                return ""
+            names.append(os.fsdecode(state.record.place.name))
+            uid = state.record.place.parent
         return "/".join(reversed(names))
 
 
