@@ -1,6 +1,6 @@
 """Servers for a test, ended with it; where it fails, all that may tell why is shown."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,17 +9,7 @@ from tests.system import evidence
 from tests.system.folder_tools import Pair
 from tests.system.harness import Servers
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """As it is when the test fails: before anything is ended."""
-    report = yield
-    servers = getattr(item, "funcargs", {}).get("servers")
-    if call.when == "call" and report.failed and isinstance(servers, Servers):
-        report.sections.append(("what there was when it failed", evidence.of(servers)))
-    return report
+pytest_runtest_makereport = evidence.shown_where_it_fails
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ Nothing here raises: what cannot be found out is said in its place.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+
+import pytest
 
 from replicad.cli.client import request
 from tests.system.harness import Server, Servers
@@ -16,6 +18,18 @@ LOG_BYTES_MAX = 200_000
 ANSWER_S = 10.0
 """A daemon that does not answer by then hangs, which is told too."""
 HELD = ("cwd", "root", "exe")
+
+
+@pytest.hookimpl(wrapper=True)
+def shown_where_it_fails(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A conftest's `pytest_runtest_makereport`: as it is when the test fails, before anything is unmounted or ended."""
+    report = yield
+    servers = getattr(item, "funcargs", {}).get("servers")
+    if call.when == "call" and report.failed and isinstance(servers, Servers):
+        report.sections.append(("what there was when it failed", of(servers)))
+    return report
 
 
 def of(servers: Servers) -> str:
