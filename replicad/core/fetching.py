@@ -39,6 +39,9 @@ TICKETS_PER_PEER_MAX = 3
 """Requests under way at one source: one being sent, one being read there, one being applied here."""
 RETRY_FIRST_MS, RETRY_LAST_MS = 500, 60_000
 """Delay after a failure, doubling: quick for a link that comes back, cheap for a source that is gone for a day."""
+RETRY_GONE_LAST_MS = 4_000
+"""The longest delay where a source that shows the content did not have it just then: its file is touched there, and
+it need not tell anything once it rests (new times, a new name of a directory above), so nothing else asks again."""
 HERE: MemberId = ""
 """As the source of a content: this member's own preserved files."""
 GUESS_AFTER = 3
@@ -54,7 +57,7 @@ class Want(msgspec.Struct):
     """One content on its way. `failures` counts since it was wanted; `refused` are sources that had it no
     longer when they were asked; they are asked again where nobody else is left. `kept`: whether it was among this
     member's own preserved files when that was last looked up; None: to be looked up. `guessed`: who was asked last had
-    not shown that it has it.
+    not shown that it has it; `shown`: somebody connected had.
 
     `held`: its bytes are counted against the quota; `parked`: they are counted apart. `turn`: it is taken before those
     with a later one. `busy`: whoever could be asked for it had no room when that was last tried; empty: not tried.
@@ -75,6 +78,7 @@ class Want(msgspec.Struct):
     reason: str = ""
     kept: bool | None = None
     guessed: bool = False
+    shown: bool = False
     refused: set[MemberId] = msgspec.field(default_factory=set)
     turn: int = 0
     busy: tuple[MemberId, ...] = ()
@@ -234,7 +238,8 @@ class Fetching:
             if gone or peer == HERE:
                 want.refused.add(peer)
             reason = item.reason if item is not None and item.reason else BROKE_OFF
-            self._fail(want, NO_SOURCE if gone and want.guessed else reason, now_ms)
+            last_ms = RETRY_GONE_LAST_MS if gone and want.shown else RETRY_LAST_MS
+            self._fail(want, NO_SOURCE if gone and want.guessed else reason, now_ms, last_ms)
         return ready
 
     def status_changed(self, peer: MemberId, now_ms: int) -> None:
@@ -360,12 +365,12 @@ class Fetching:
             self._parked_bytes -= want.size
             want.parked = False
 
-    def _fail(self, want: Want, reason: str, now_ms: int) -> None:
+    def _fail(self, want: Want, reason: str, now_ms: int, last_ms: int = RETRY_LAST_MS) -> None:
         """Behind all others, then: whoever fails again and again does not hold them up."""
         want.failures += 1
         want.reason = reason
         want.kept = None
-        want.next_ms = now_ms + min(RETRY_LAST_MS, RETRY_FIRST_MS << min(want.failures - 1, 10))
+        want.next_ms = now_ms + min(last_ms, RETRY_FIRST_MS << min(want.failures - 1, 10))
         heapq.heappush(self._delayed, (want.next_ms, want.uid))
         self._failed.pop(want.uid, None)
         self._failed[want.uid] = None
@@ -419,7 +424,9 @@ class _Round:
         if want.kept is None:
             want.kept = self._kept(want.digest)
         having = [HERE] if want.kept else []
-        having += self._sources(want.cn)
+        shown = self._sources(want.cn)
+        want.shown = bool(shown)
+        having += shown
         sources = [peer for peer in having if peer not in want.refused]
         want.guessed = not sources and want.failures >= GUESS_AFTER
         if want.guessed:

@@ -20,6 +20,7 @@ from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
 from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading
 from replicad.core.ids import FolderId, MemberId
+from replicad.daemon.driver import DriverStoppedError
 from replicad.daemon.folder_runtime import FolderPlace, FolderRuntime, Shared
 from replicad.daemon.router import Router
 from replicad.engine.asked import rejoin
@@ -42,6 +43,7 @@ OPEN_S = 5.0
 """For which the other folders wait for one that is being opened."""
 BUSY_S = 2.0
 """A folder's thread that is busy for longer is shown as it was when it last answered."""
+JUST_STOPPED = "it has just stopped, and why is being looked into"
 
 log = logging.getLogger("replicad.folders")
 
@@ -183,6 +185,9 @@ class Folders:
                     one.status = await runtime.status(self._others(runtime.place.folder))
             except TimeoutError:
                 pass  # it is busy with one long step: what it last said is shown
+            except DriverStoppedError:
+                # RACE: it ends just now, which `_attend` has not been told yet.
+                one.status, reason = None, _first_words(runtime.driver.failure)
             except ReplicadError as error:
                 one.status, reason = None, str(error)
         return FolderRow(one.folder, one.kept.name, str(one.kept.path), one.status, reason)
@@ -234,6 +239,7 @@ class Folders:
         await runtime.driver.ended()
         if one.runtime is runtime:
             one.runtime = one.status = None
+            one.reason = _first_words(runtime.driver.failure)
             self._router.remove(runtime.place.folder)
             await self._failed(one, runtime)
 
@@ -248,7 +254,7 @@ class Folders:
             # A disk that is full, read-only or gone, a mistake: it may be mended.
             one.again_s = asyncio.get_running_loop().time() + RETRY_S
             self._retry_later(RETRY_S + RETRY_SLACK_S)
-            reason = f"the disk failed: {failure}" if isinstance(failure, OSError) else str(failure)
+            reason = _first_words(failure)
         else:
             one.failed = True
             reason = f"a bug in replicad: {failure!r}"
@@ -295,3 +301,12 @@ def _settings(kept: KeptFolder, reading: Reading) -> FolderSettings:
     info = reading.folders_by_name.get(kept.name)
     siblings = info is not None and reading.conflicts(info.folder) == SIBLING
     return msgspec.structs.replace(kept.settings, siblings=siblings)
+
+
+def _first_words(failure: BaseException | None) -> str:
+    """Why a folder's thread has ended, as far as its failure tells by itself."""
+    if isinstance(failure, OSError):
+        return f"the disk failed: {failure}"
+    if isinstance(failure, ReplicadError):
+        return str(failure)
+    return "it is being stopped" if failure is None else JUST_STOPPED

@@ -80,23 +80,31 @@ class FolderContent:
 
     def _read(self, uid: Uid, digest: bytes, offset: int, length: int | None) -> bytes | None:
         """Exactly so many bytes, or a whole small file; None where they are not here (any more)."""
-        for copy in self._find(uid, digest):
-            size = copy.size if length is None else length
-            if length is None and size > SMALL_FILE_BYTES_MAX:
-                continue
-            try:
-                with self._under_way(), self._fs.open_read(copy.path) as file:
-                    still = copy.is_still(file.stat())
-                    if not still and length is not None:
-                        continue
-                    data = file.read_at(offset, size)
-                    if len(data) == size and still and copy.is_still(file.stat()):
-                        return data
-                    if length is None and blake3(data).digest() == digest:
-                        return data  # a log that has grown since, say: it begins with what was there
-            except OSError:
-                continue  # gone or unreadable: the folder's own scan lists it with its reason
+        tried: Sequence[_Installed | _Preserved] = ()
+        for fresh in (False, True):  # what a snapshot that is not quite new shows may have moved, or not been there yet
+            copies = self._look_up(uid, digest, fresh=fresh)
+            for copy in copies:
+                if copy not in tried and (data := self._read_copy(copy, digest, offset, length)) is not None:
+                    return data
+            tried = copies
         return None
+
+    def _read_copy(self, copy: _Installed | _Preserved, digest: bytes, offset: int, length: int | None) -> bytes | None:
+        size = copy.size if length is None else length
+        if length is None and size > SMALL_FILE_BYTES_MAX:
+            return None
+        try:
+            with self._under_way(), self._fs.open_read(copy.path) as file:
+                still = copy.is_still(file.stat())
+                if not still and length is not None:
+                    return None
+                data = file.read_at(offset, size)
+                if len(data) == size and still and copy.is_still(file.stat()):
+                    return data
+                # A log that has grown since, say: it begins with what was there.
+                return data if length is None and blake3(data).digest() == digest else None
+        except OSError:
+            return None  # gone or unreadable: the folder's own scan lists it with its reason
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -111,10 +119,6 @@ class FolderContent:
             with self._idle:
                 self._reading -= 1
                 self._idle.notify_all()
-
-    def _find(self, uid: Uid, digest: bytes) -> Sequence[_Installed | _Preserved]:
-        """What a snapshot that is not quite new does not show may be there by now: a change is asked for at once."""
-        return self._look_up(uid, digest, fresh=False) or self._look_up(uid, digest, fresh=True)
 
     def _look_up(self, uid: Uid, digest: bytes, *, fresh: bool) -> Sequence[_Installed | _Preserved]:
         try:

@@ -10,6 +10,7 @@ from replicad.core.fetching import (
     HERE,
     NO_SOURCE,
     RETRY_FIRST_MS,
+    RETRY_GONE_LAST_MS,
     RETRY_LAST_MS,
     TICKETS_PER_PEER_MAX,
     Fetching,
@@ -51,6 +52,19 @@ def test_a_source_that_refused_is_asked_again_after_the_delay_where_nobody_else_
         delays.append(due_ms - now_ms)
         now_ms = due_ms
     assert delays == [RETRY_FIRST_MS << turn for turn in range(4)]
+
+
+def test_where_a_member_shows_a_content_that_it_refuses_it_is_asked_for_every_few_seconds() -> None:
+    """New times or a new name above it make a file look changed for a moment, and nothing is told of them."""
+    made = fetching()
+    now_ms = 0
+    for _ in range(20):
+        (fetch,) = made.requests(now_ms, lambda cn: sources(ONE), both)
+        refuse(made, fetch, now_ms)
+        due_ms = made.next_due_ms()
+        assert due_ms is not None
+        assert due_ms - now_ms <= RETRY_GONE_LAST_MS
+        now_ms = due_ms
 
 
 def test_another_source_is_asked_before_the_one_that_refused() -> None:

@@ -13,7 +13,8 @@ from replicad.catalog.store import Catalog
 from replicad.config.written import KeptFolder, write_kept
 from replicad.core.hierarchy_entries import CREATED
 from replicad.daemon import folders
-from replicad.daemon.folders import Folders
+from replicad.daemon.driver import DriverStoppedError
+from replicad.daemon.folders import JUST_STOPPED, Folders
 from replicad.errors import OperatorError
 from replicad.ops.office import folder_catalog
 
@@ -117,3 +118,40 @@ async def test_a_bug_that_a_broken_catalog_brought_about_is_the_catalogs_and_the
     assert reasons["docs"].startswith(f"the folder has stopped: the catalog {broken} cannot be used: ")
     assert reasons["media"] == "the folder has stopped: a bug in replicad: AssertionError('a node that is not there')"
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (OperatorError("cannot open it"), "cannot open it"),
+        (OSError(28, "No space left on device"), "the disk failed: [Errno 28] No space left on device"),
+        (KeyError("bug"), JUST_STOPPED),
+    ],
+)
+async def test_a_status_that_is_asked_for_in_the_moment_a_folder_ends_tells_what_ended_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, reason: str
+) -> None:
+    class Ending(Driver):
+        """Its thread has ended; those who attend to it have not been told."""
+
+        error = failure
+
+        async def ended(self) -> BaseException | None:
+            await asyncio.Event().wait()
+            return None
+
+    async def refuse(runtime: Runtime, others: object) -> None:
+        raise DriverStoppedError("folder docs does not run")
+
+    monkeypatch.setattr(f"{__name__}.Driver", Ending)
+    monkeypatch.setattr(Runtime, "status", refuse, raising=False)
+
+    def attending() -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() if "_attend" in repr(task.get_coro())}
+
+    async with asyncio.TaskGroup() as tasks:
+        found, _, _ = two_folders(tmp_path, tasks, monkeypatch)
+        await found.reconcile()
+        assert [row.reason for row in await found.rows()] == [reason, reason]
+        for task in attending():
+            task.cancel()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from msgspec import structs
 
 from replicad.catalog.changes import Manifest as ManifestRow
 from replicad.catalog.changes import PutManifest
@@ -18,6 +19,7 @@ from replicad.core.ids import ROOT, uid_of
 from replicad.core.manifest import encode_whole, page_digest
 from replicad.core.records import DIRECTORY, FILE, Content, Place, record
 from replicad.core.view import ROOT_NODE, Node, ObjectState
+from replicad.engine import readers
 from replicad.engine.readers import YOUNG_S, Readers
 from replicad.engine.serving import ContentShelf, FolderContent
 from replicad.errors import CatalogError
@@ -120,6 +122,28 @@ def test_a_file_that_is_no_longer_what_was_installed_is_gone(bench: Bench, chang
     elif change == "symlink":
         path.symlink_to("elsewhere")
     assert bench.content.open_small(uid, digest) is None
+
+
+def test_a_file_that_was_renamed_after_the_snapshot_in_use_was_taken_is_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told of the new name asks at once, while snapshots of before still count as young."""
+    monkeypatch.setattr(readers, "YOUNG_S", 3600.0)
+    uid, digest = bench.install(b"f", b"content")
+    assert bench.content.open_small(uid, digest) == b"content"
+    (bench.root / "f").rename(bench.root / "g")
+    stat = bench.fs.stat(b"g")
+    assert stat is not None
+    draft = Draft(bench.catalog)
+    state = bench.catalog.object(uid)
+    assert state is not None
+    assert state.node is not None
+    node = bench.catalog.node(state.node)
+    assert node is not None
+    draft.put_node(structs.replace(node, name=b"g", ctime_ns=stat.ctime_ns))
+    bench.catalog.commit(draft, now_ms=3)
+    assert bench.content.open_small(uid, digest) == b"content"
+    assert bench.content.read_range(uid, digest, 2, 3) == b"nte"
 
 
 def test_a_small_file_that_has_only_grown_is_served_as_it_was(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from replicad.daemon.folders import JUST_STOPPED
 from tests.system.folder_tools import all_the_same, at_rest, kept_contents, put, wait
 from tests.system.harness import Server, Servers, until
 
@@ -56,7 +57,8 @@ def reason_of(server: Server) -> str:
 
     def found() -> str:
         shot = server.folder_status()
-        return str(shot["reason"]) if shot["state"] == 5 else ""
+        told = shot["state"] == 5 and shot["reason"] != JUST_STOPPED
+        return str(shot["reason"]) if told else ""
 
     return until("the folder says why", found)
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
+from tests.system.dying import SETTING
+from tests.system.folder_tools import put
 from tests.system.harness import ANY_PORT, Server, Servers, until
 
 
@@ -134,9 +137,13 @@ def test_i6_an_emptied_root_deletes_nothing_anywhere(servers: Servers) -> None:
 
 def test_i12_a_transfer_that_was_killed_goes_on_and_leaves_whole_files(servers: Servers) -> None:
     one, two = servers.group(2)
-    (one.folder() / "large").write_bytes(os.urandom(60_000_000))
-    until("the transfer has begun", lambda: staged(two))
-    two.kill()
+    two.stop()
+    two.module, two.settings = "tests.system.dying", {SETTING: "fetch: a part of a large file#5"}
+    two.begin()
+    put(one.folder() / "large", os.urandom(60_000_000))
+    assert two.wait_for_end() == -signal.SIGKILL
+    assert len(staged(two)) == 1, "killed in the middle of the transfer"
+    two.module, two.settings = "replicad", {}
     assert not (two.folder() / "large").exists() or (two.folder() / "large").stat().st_size == 60_000_000
     two.start()
     servers.synchronized(one, members=2)
