@@ -17,6 +17,9 @@ from replicad.errors import CatalogError
 
 YOUNG_S = 0.25
 """What a snapshot shows may be so old: who relies on it looks at the disk as well."""
+IDLE_MAX = 16
+"""Each holds two descriptors: more threads than this seldom look something up at a time, and those who want to see this
+very moment leave one behind each time."""
 
 
 class Readers:
@@ -74,10 +77,12 @@ class Readers:
         with self._lock:
             keep = not self._closed and _is_young(born)
             first = keep and not self._idle
+            surplus = [] if keep else [reader]
             if keep:
                 self._idle.append((born, reader))
-        if not keep:
-            reader.close()
+                surplus += [self._idle.pop(0)[1]] if len(self._idle) > IDLE_MAX else []
+        for one in surplus:
+            one.close()
         if first:
             self._sweep_later(YOUNG_S)
 

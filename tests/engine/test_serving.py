@@ -181,6 +181,17 @@ def test_snapshots_are_used_again_while_they_are_young_and_closed_soon(bench: Be
         pass
 
 
+def test_however_many_want_to_see_this_very_moment_few_snapshots_stay_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "YOUNG_S", 3600.0)
+    for _ in range(10 * readers.IDLE_MAX):
+        with bench.readers.reader(fresh=True):
+            pass
+    logs = [link for link in Path("/proc/self/fd").iterdir() if str(link.resolve()).endswith("catalog.db-wal")]
+    assert len(logs) <= 1 + readers.IDLE_MAX
+
+
 def test_what_was_committed_a_moment_ago_is_served_although_a_snapshot_is_older(bench: Bench) -> None:
     one = bench.install(b"f", b"one")
     assert bench.content.open_small(*one) == b"one"

@@ -200,11 +200,22 @@ def arm(name: str, count: int) -> None:
             left -= 1
             return left == 0
 
+    def give_back(last: bool) -> None:
+        """A call that failed, as where an earlier attempt left its file, has not come to what lies after it."""
+        nonlocal left
+        if last:
+            with lock:
+                left = 1
+
     def wrapped(*arguments: Any, **named: Any) -> Any:
         last = reached(*arguments, **named)
         if last and point.before:
             die()
-        result = (called if last else whole)(*arguments, **named)
+        try:
+            result = (called if last else whole)(*arguments, **named)
+        except BaseException:
+            give_back(last)
+            raise
         if last:
             die()
         return result
