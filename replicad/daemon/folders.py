@@ -261,6 +261,9 @@ class Folders:
         if one.failed:
             log.error("folder %s has stopped: %s", one.kept.name, reason, exc_info=failure)
         one.reason = reason
+        info = self._reading().folders.get(runtime.place.folder)
+        if info is not None and one.runtime is None:
+            self._router.stopped(runtime.place.folder, frozenset(info.members), reason)
         if reason != one.told:
             one.told = reason
             self._event(one.kept.name, f"the folder has stopped: {reason}")

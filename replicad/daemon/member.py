@@ -124,7 +124,9 @@ class MemberAtWork:
             raise OperatorError(str(failure))
         reading = await self.keeper.call(lambda keeper: keeper.hierarchy.reading())
         self.book = MemberBook(self.home, self._group, self.identity.member_id, reading)
-        self.router = Router(self._open_session, self.book.is_removed, self._on_link, self._on_refusal)
+        self.router = Router(
+            self.identity.member_id, self._open_session, self.book.is_removed, self._on_link, self._on_refusal
+        )
         shelf = ContentShelf(self._in_folder)
         async with PeerNetwork(
             self.identity,

@@ -10,6 +10,8 @@ thing that one says would else be lost (a status request, which nobody repeats f
 
 A replica that takes nothing in holds up the link, and so the peer (REQUIREMENTS D6), but not for ever: after STALL_S
 its messages are dropped until it takes one again, so that a folder whose disk hangs does not stop the others (I10).
+
+For a folder that is kept here and has stopped a fence is answered here: whoever waits is told why it waits.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from replicad.core.effects import Received
+from replicad.core.fence import REASON_CHARACTERS_MAX
 from replicad.core.ids import FolderId, MemberId
-from replicad.core.messages import decode_message
+from replicad.core.messages import Fence, FenceReply, decode_message, encode_message
 from replicad.daemon.driver import Driver
 from replicad.errors import PeerError
+from replicad.net.connection import LinkClosedError
 from replicad.net.link import Link
 from replicad.net.refusal import Code, Refused
 from replicad.net.wire import Session
@@ -45,22 +50,31 @@ class _Channel:
     stalled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    peers: Collection[MemberId]
+    reason: str
+
+
 class Router:
     """net.network.NetHandler. On the event loop."""
 
     def __init__(
         self,
+        own: MemberId,
         open_session: Callable[[MemberId], Awaitable[Session]],
         is_removed: Callable[[MemberId], bool],
         on_link: Callable[[Link, str | None], None],
         on_refusal: Callable[[MemberId, Refused], None],
     ) -> None:
         """`on_link` is told of a link that came up (None) or ended (why)."""
+        self._own = own
         self._open_session = open_session
         self._is_removed = is_removed
         self._on_link = on_link
         self._on_refusal = on_refusal
         self._channels: dict[FolderId, _Channel] = {}
+        self._stopped: dict[FolderId, _Stopped] = {}
         self._links: dict[MemberId, Link] = {}
         self._aside: dict[Link, dict[FolderId, deque[bytes]]] = {}
 
@@ -68,6 +82,7 @@ class Router:
 
     def add(self, channel: FolderId, driver: Driver[Any], peers: Collection[MemberId] | None) -> None:
         """From now on this replica takes part."""
+        self._stopped.pop(channel, None)
         self._channels[channel] = _Channel(driver, peers)
         self._match(channel)
 
@@ -79,6 +94,11 @@ class Router:
 
     def remove(self, channel: FolderId) -> None:
         self._channels.pop(channel, None)
+        self._stopped.pop(channel, None)
+
+    def stopped(self, channel: FolderId, peers: Collection[MemberId], reason: str) -> None:
+        """It was removed, since the folder does not run, and may again."""
+        self._stopped[channel] = _Stopped(peers, reason)
 
     def links(self) -> dict[MemberId, Link]:
         return dict(self._links)
@@ -97,7 +117,8 @@ class Router:
     async def on_message(self, link: Link, channel: bytes, payload: bytes) -> None:
         to = self._channels.get(channel)
         if to is None or to.attached.get(link.member_id) is not link:
-            self._set_aside(link, channel, payload)
+            if not self._answer_for(link, channel, payload):
+                self._set_aside(link, channel, payload)
             return
         event = Received(link.member_id, decode_message(payload))
         if to.stalled and to.driver.waiting:
@@ -145,6 +166,21 @@ class Router:
         channels = self._aside.setdefault(link, {})
         if len(payload) <= ASIDE_BYTES_MAX and (channel in channels or len(channels) < ASIDE_CHANNELS_MAX):
             channels.setdefault(channel, deque(maxlen=ASIDE_MESSAGES_MAX)).append(payload)
+
+    def _answer_for(self, link: Link, channel: FolderId, payload: bytes) -> bool:
+        """Whether it is a fence of a folder that has stopped, which is answered then."""
+        stopped = self._stopped.get(channel)
+        if stopped is None or link.member_id not in stopped.peers:
+            return False
+        message = decode_message(payload)
+        if not isinstance(message, Fence):
+            return False
+        reason = f"the folder has stopped there: {stopped.reason}"[:REASON_CHARACTERS_MAX]
+        failed = [(bytes.fromhex(self._own), reason)]
+        reply = FenceReply(fence=message.fence, known=[], members=[], failed=failed, lost=[])
+        with suppress(LinkClosedError):
+            link.try_send(channel, encode_message(reply))  # where the link is full: it asks again
+        return True
 
     def _hand_on(self, link: Link, channel: FolderId, to: _Channel) -> None:
         for payload in self._aside.get(link, {}).pop(channel, ()):

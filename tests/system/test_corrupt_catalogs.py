@@ -162,6 +162,9 @@ def test_a_value_that_was_changed_in_a_catalog_is_found_when_it_is_counted_anew(
     reason = reason_of(two)
     assert reason.startswith(f"the catalog {path} {CANNOT_BE_USED}it contradicts itself (digest is kept as "), reason
     assert MEND in reason
+    waited = one.run("wait", "--folder", "docs", "--members", "2", "--timeout", "1")
+    assert waited.returncode == 4
+    assert f"m1: the folder has stopped there: the catalog {path}" in waited.stdout + waited.stderr
     assert_the_rest_goes_on(one, two, b"while it is in doubt")
     two.stop()
     two.module = "replicad"

@@ -19,17 +19,6 @@ def waited(server: Server, **request: object) -> dict[str, object]:
 
 
 @pytest.mark.timeout(300)
-def test_a_thousand_times_what_was_written_just_before_is_there_just_after(servers: Servers) -> None:
-    one, two = servers.group(2)
-    for number in range(1_000):
-        writer, reader = (one, two) if number % 2 else (two, one)
-        name, text = f"f{number % 50}", f"version {number}"
-        (writer.folder() / name).write_text(text)
-        answer = waited(writer, timeout_s=30)
-        assert answer["done"], answer
-        assert (reader.folder() / name).read_text() == text
-
-
 def test_wait_does_not_wait_for_what_is_written_all_the_while(servers: Servers) -> None:
     one, two = servers.group(2)
     stop = Path(one.base / "stop")
