@@ -1,5 +1,5 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
-    [--restores]
+    [--restores] [--joins]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
 promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
@@ -18,17 +18,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
+from tests.sim.joins import JoinStory
 from tests.sim.story import Story, Told
 
 SEEDS = 1_000
 IN_FLIGHT_PER_JOB = 4
 FAILURES_SHOWN_MAX = 20
+MORE = ("restores", "joins")
+"""Options that make other histories of the seeds."""
 
 
-def simulate(seed: int, restores: bool = False) -> tuple[int, Told | None, str]:
-    """(seed, what came of it, why it failed)."""
+def simulate(seed: int, more: frozenset[str] = frozenset()) -> tuple[int, Told | None, str]:
+    """(seed, what came of it, why it failed). `more`: options of histories that are not among the default ones."""
+    kind = JoinStory if "joins" in more else Story
     try:
-        return seed, Story(seed, restores=restores).run(), ""
+        return seed, kind(seed, restores="restores" in more).run(), ""
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
         frames = traceback.extract_tb(error.__traceback__)
         where = frames[-1]
@@ -43,12 +47,12 @@ def fresh_seeds(minutes: float) -> Iterator[int]:
         first += 1
 
 
-def run(seeds: Iterable[int], jobs: int, *, restores: bool = False) -> Iterator[tuple[int, Told | None, str]]:
+def run(seeds: Iterable[int], jobs: int, more: frozenset[str]) -> Iterator[tuple[int, Told | None, str]]:
     """In whatever order they end; only so many are handed out that an endless supply can be stopped."""
     with ProcessPoolExecutor(jobs) as pool:
         waiting: set[Future[tuple[int, Told | None, str]]] = set()
         for seed in seeds:
-            waiting.add(pool.submit(simulate, seed, restores))
+            waiting.add(pool.submit(simulate, seed, more))
             if len(waiting) >= jobs * IN_FLIGHT_PER_JOB:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -96,16 +100,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a processor)")
     parser.add_argument("--trace", action="store_true", help="print the digest of everything that happened in each")
     parser.add_argument("--restores", action="store_true", help="in some of them catalogs are put back and lost")
+    parser.add_argument("--joins", action="store_true", help="members join late, leave, are removed, and come back")
     options = parser.parse_args(arguments)
+    more = frozenset(name for name in MORE if getattr(options, name))
     if options.minutes is not None:
         seeds: Iterable[int] = fresh_seeds(options.minutes)
     else:
         seeds = range(options.first, options.first + options.seeds)
     if options.jobs == 1:
-        results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, options.restores) for seed in seeds)
+        results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, more) for seed in seeds)
     else:
-        results = run(seeds, options.jobs, restores=options.restores)
-    return report(results, trace=options.trace, more=" --restores" if options.restores else "")
+        results = run(seeds, options.jobs, more)
+    return report(results, trace=options.trace, more="".join(f" --{name}" for name in MORE if name in more))
 
 
 if __name__ == "__main__":

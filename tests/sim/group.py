@@ -25,6 +25,7 @@ from tests.sim.network import Network, Weather
 
 if TYPE_CHECKING:
     from replicad.engine.folder_events import FolderEvent
+    from tests.sim.membership import Membership
 
 HEAL_STEP_MS = 2_000
 HEAL_MAX_MS = 45 * 60_000
@@ -52,6 +53,7 @@ class Group:
         quota_bytes: int = 1_000_000,
         siblings: bool = False,
         tombstone_lifetime_ms: int = 60 * 24 * HOUR_MS,
+        network: type[Network] = Network,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
@@ -70,14 +72,14 @@ class Group:
         """A fault was made in a catalog, for which the digest's repair is there."""
         self.founded = False
         """The end of the founding is in the hierarchy."""
-        self.network = Network(self.clock, random.Random(f"{seed} network"), weather or Weather())
+        self.network = network(self.clock, random.Random(f"{seed} network"), weather or Weather())
+        self.membership: Membership | None = None
+        """Where it says who is in the group and in the folder (tests.sim.membership)."""
         self.members: dict[str, SimMember] = {}
+        """Those of whom everything must hold: in the folder, and neither gone nor removed."""
+        self.by_id: dict[MemberId, SimMember] = {}
         for name in names:
-            role = (roles or {}).get(name, Role.FOUNDER)
-            self.members[name] = SimMember(self, name, role, (offsets_ms or {}).get(name, 0))
-        self.by_id: dict[MemberId, SimMember] = {member.id: member for member in self.members.values()}
-        for member in self.members.values():
-            self.network.add(member)
+            self.add(SimMember(self, name, (roles or {}).get(name, Role.FOUNDER), (offsets_ms or {}).get(name, 0)))
         wanted = pairs.split() if pairs is not None else [x + y for x in names for y in names if x < y]
         self.network.pairs = sorted((min(pair), max(pair)) for pair in wanted)
         self.on_killed: Callable[[SimMember], None] = lambda member: None
@@ -85,6 +87,10 @@ class Group:
         """Called where healing takes too long: whether an operator has done something about it."""
         self.on_handled: Callable[[SimMember], None] = lambda member: None
         self.on_refused: Callable[[SimMember, PeerError], None] = _not_refused
+
+    def add(self, member: SimMember) -> None:
+        self.members[member.name] = self.by_id[member.id] = member
+        self.network.add(member)
 
     def __getitem__(self, name: str) -> SimMember:
         return self.members[name]
@@ -117,6 +123,8 @@ class Group:
         for member in self.members.values():
             if not member.up:
                 member.start()
+        if self.membership is not None:
+            self.membership.start_all()
 
     def retire(self, name: str) -> None:
         """This member is gone for good, and is no part of what must hold."""
@@ -144,6 +152,8 @@ class Group:
 
     def settled(self) -> bool:
         """Nothing is left to do for anybody."""
+        if self.membership is not None and self.membership.unrest():
+            return False
         return not any(self.unrest(member) for member in self.members.values()) and not self.unlike()
 
     def unrest(self, member: SimMember) -> list[str]:
@@ -223,7 +233,7 @@ class Group:
         Not disk by disk: whoever made a version, lost it to another and edited that counts as having seen both, so the
         others need not preserve it; it did.
         """
-        members = self.members.values()
+        members = [*self.members.values(), *(self.membership.departed.values() if self.membership is not None else ())]
         kept = {blake3(data).digest() for member in members for data in files(member, private=True).values()}
         for name, member in self.members.items():
             for digest in sorted(self.ledger.disk(member).seen):
@@ -263,6 +273,8 @@ class Group:
         """Where everybody stands: for a history that does not come to rest."""
         up = all(member.up for member in self.members.values())
         lines = [f"unlike: {self.unlike()}" if up else "somebody is down"]
+        if self.membership is not None:
+            lines.append(f"hierarchy: {self.membership.unrest()}")
         for member in self.members.values():
             lines.append(f"{member.name}: {', '.join(self.unrest(member)) or 'at rest'}")
             if not member.up:

@@ -6,8 +6,9 @@ Its sessions come and go with the folder's, as the channels of one link do; mess
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.store import Catalog
@@ -33,7 +34,9 @@ class SimKeeper:
         self._member = member
         self._limit_ms = limit_ms
         self._clock = member.group.clock
-        self._database = MemoryDatabase()
+        self.database = MemoryDatabase()
+        weakref.finalize(self, self.database.close)
+        self.on_changed: Callable[[], None] = lambda: None
         self._rng = random.Random(f"{member.group.seed} {member.name} hierarchy")
         self._inbox: deque[Event] = deque()
         self._replica: HierarchyReplica | None = None
@@ -54,19 +57,35 @@ class SimKeeper:
         return set(self.running.reading().lapsed) if self._replica is not None else set()
 
     def start(self) -> None:
-        certificate = self.name.encode()
+        self.open()
+        self.declare()
+
+    def declare(self) -> None:
+        """Itself. Raises OperatorError where it was removed."""
+        addresses = [f"{self.name}:7722"]
+        self.act(lambda replica, now_ms: replica.declare_member(self.name, self.certificate, addresses, now_ms))
+
+    def open(self) -> None:
+        self.catalog = Catalog.open(self.database, b"", lambda: self._rng.randrange(1, 2**64))
         self._replica = HierarchyReplica(
-            Catalog.open(self._database, b"", lambda: self._rng.randrange(1, 2**64)),
+            self.catalog,
             self.id,
             GROUP,
-            sign=lambda statement: certificate,
+            sign=lambda statement: self.certificate,
             verify=lambda certificate, signature, statement: certificate == signature,
             new_replica=lambda: self._rng.randrange(1, 2**64),
             draw=self._rng.random,
             now_ms=self._member.now_ms,
             offline_limit_ms=self._limit_ms,
         )
-        self._do(self._replica.declare_member(self.name, certificate, [f"{self.name}:7722"], self._member.now_ms))
+
+    @property
+    def certificate(self) -> bytes:
+        return self.name.encode()
+
+    def act(self, function: Callable[[HierarchyReplica, int], Iterable[Effect]]) -> None:
+        """A command. Raises OperatorError."""
+        self._do(function(self.running, self._member.now_ms))
 
     def crash(self) -> None:
         self._replica = None
@@ -112,13 +131,13 @@ class SimKeeper:
         for effect in effects:
             match effect:
                 case Send(peer, message):
-                    to = next(keeper for keeper in self.network._members.values() if keeper.id == peer)
+                    to = self._member.group.by_id[peer].keeper
                     self.network.send(self, to, message)  # type: ignore[arg-type]
                 case Report():
                     self._member.reports.append(effect)
                     self._clock.note("hierarchy", self.name, effect.text)
                 case Changed():
-                    pass
+                    self.on_changed()
                 case _:
                     raise AssertionError(f"nothing that the hierarchy wants done: {effect}")
         if self._replica is not None:

@@ -21,6 +21,7 @@ from replicad.core.tree import tree_of
 from replicad.core.view import ObjectState
 from replicad.engine.phases import CLEARING, PUT_BACK
 from replicad.engine.rejoining import DROPPED_META
+from replicad.files.fs import FILE as DISK_FILE
 
 if TYPE_CHECKING:
     from tests.sim.group import Group
@@ -135,6 +136,20 @@ class Ledger:
         self.rejoined.discard(member.name)
         self.any_forgot = True
 
+    def left_folder(self, member: SimMember) -> None:
+        """It has no catalog any more; should it join again, it begins with nothing."""
+        self.forgot(member)
+        before = self.disk(member)
+        self.disks[member.name] = Disk(seen=before.seen)
+
+    def joins(self, member: SimMember) -> None:
+        """Its disk claims nothing, and nothing that is on it may get lost (rule 11)."""
+        self.forgot(member)
+        self.rejoined.add(member.name)
+        for stat, data in member.fs.read_tree().values():
+            if stat.kind == DISK_FILE:
+                self.disk(member).seen.add(blake3(data).digest())
+
     def is_lost(self, group: Group, cn: Cn) -> bool:
         """A change that went with a catalog, and that nobody has heard of."""
         up = [member.catalog for member in group.members.values() if member.up]
@@ -202,7 +217,7 @@ class Ledger:
                 continue
             assert not held.live, f"{member.name} forgets {uid.hex()}, which is not gone"
             for other in member.group.members.values():
-                if other.id in member.lapsed_ids():
+                if not member.waits_for(other):
                     continue
                 disk = self.disk(other)
                 at = disk.contents.get(uid)

@@ -131,6 +131,8 @@ class SimMember:
 
     def start(self) -> None:
         assert self.replica is None
+        if self.group.membership is not None and not self.group.membership.begins(self):
+            return
         self.life += 1
         self.refusal = ""
         self.group.clock.note("start", self.name)
@@ -164,7 +166,7 @@ class SimMember:
             watch.close()
             return
         self.replica = replica
-        if self.keeper is not None:
+        if self.keeper is not None and not self.keeper.up:
             self.keeper.start()
         self._content = FolderContent(self.fs, _Readers(catalog))  # type: ignore[arg-type]
         nearby = Nearby(self._content, _Source(self), _Inline())
@@ -184,9 +186,16 @@ class SimMember:
         if self.replica is not None:
             self._forget("crash")
 
-    def _forget(self, how: str) -> None:
+    def stop_folder(self) -> None:
+        """The folder is not kept here any more; the daemon goes on."""
+        replica = self.running
+        self._guarded(lambda: replica.close(self.now_ms))
+        if self.replica is not None:
+            self._forget("folder stops", daemon=False)
+
+    def _forget(self, how: str, *, daemon: bool = True) -> None:
         self.group.clock.note(how, self.name)
-        if self.keeper is not None:
+        if self.keeper is not None and daemon:
             self.keeper.crash()
         self.life += 1
         self.replica = None
@@ -199,7 +208,10 @@ class SimMember:
         self._told.clear()
         self._wake_ms = None
         self.fetching = self.hashing = 0
-        self.group.network.gone(self)
+        if daemon:
+            self.group.network.gone(self)
+        else:
+            self.sessions.clear()
 
     def _guarded(self, act: Callable[[], None]) -> None:
         self._due = None
@@ -241,15 +253,26 @@ class SimMember:
         self.post(SettingsChanged(self.settings))
 
     def _is_member(self, peer: MemberId) -> bool:
+        if self.group.membership is not None:
+            return self.group.membership.lists(self, peer)
         return self.group.by_id[peer].name not in self.barred
 
-    def _circle(self) -> Circle:
+    def _circle(self) -> Circle | None:
+        if self.group.membership is not None:
+            return self.group.membership.circle(self)
         everybody = {member.id: member.name for member in self.group.members.values()}
         lapsed = self.lapsed_ids()
         living = frozenset(member for member in everybody if member not in lapsed)
         alone = len(everybody) == 1
         heard = self.keeper is None or (self.keeper.up and self.keeper.running.heard)
         return Circle(self.id in living, living - {self.id}, alone=alone, founded=self.group.founded, heard=heard)
+
+    def waits_for(self, other: SimMember) -> bool:
+        """With forgetting a deletion, as far as it knows who there is."""
+        if self.group.membership is not None:
+            circle = self.group.membership.circle(self)
+            return other is self or (circle is not None and other.id in circle.others)
+        return other.id not in self.lapsed_ids()
 
     def lapsed_ids(self) -> set[MemberId]:
         told = self.keeper.lapsed if self.keeper is not None else set()
@@ -400,6 +423,8 @@ class SimMember:
                     pass
                 case FoundingOver():
                     self.group.founded = True
+                    if self.group.membership is not None:
+                        self.group.membership.end_founding(self)
                 case Returned():
                     assert self.keeper is not None, "it has lapsed, and there is no hierarchy that says so"
                     self.keeper.return_living()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -133,20 +133,36 @@ class Network:
             session = self._sessions.get(pair)
             if (session is None or session.ended_ms is not None) and pair not in self._connecting:
                 one, other = self._members[pair[0]], self._members[pair[1]]
-                if one.up and other.up and self._open(*pair):
+                if self._can_link(one, other):
                     self._connecting.add(pair)
                     self._clock.after(self._rng.randint(*CONNECT_MS), lambda pair=pair: self._connect(pair))  # type: ignore[misc]
 
     def _connect(self, pair: tuple[str, str]) -> None:
         self._connecting.discard(pair)
         one, other = self._members[pair[0]], self._members[pair[1]]
-        if not (one.up and other.up and self._open(*pair)):
+        if not self._can_link(one, other):
             return
         session = self._sessions[pair] = Session(one, other)
         self._clock.note("connect", *pair)
         for member, peer in ((one, other), (other, one)):
-            member.sessions[peer.name] = session
-            member.post(LinkUp(peer.id))
+            self._attach(member, peer, session)
+
+    def _can_link(self, one: SimMember, other: SimMember) -> bool:
+        return one.up and other.up and self._open(one.name, other.name)
+
+    def _attach(self, member: SimMember, peer: SimMember, session: Session) -> None:
+        member.sessions[peer.name] = session
+        member.post(LinkUp(peer.id))
+
+    def _detach(self, member: SimMember, peer: SimMember, session: Session) -> None:
+        if member.sessions.get(peer.name) is session:
+            del member.sessions[peer.name]
+            member.post(LinkDown(peer.id))
+
+    def _not_attached(
+        self, target: SimMember, source: SimMember, session: Session, arrives: Callable[[], None]
+    ) -> None:
+        """Something has come over a session that the target does not use (any more)."""
 
     def _end(self, session: Session) -> None:
         if session.ended_ms is not None:
@@ -157,16 +173,17 @@ class Network:
             self._clock.after(self._rng.randint(*NOTICE_MS), lambda m=member, p=peer: self._notice(m, p, session))  # type: ignore[misc]
 
     def _notice(self, member: SimMember, peer: SimMember, session: Session) -> None:
-        if member.sessions.get(peer.name) is session:
-            del member.sessions[peer.name]
-            member.post(LinkDown(peer.id))
+        self._detach(member, peer, session)
         self.connect_all()
 
     def gone(self, member: SimMember) -> None:
         """It has crashed or been stopped: its sessions break."""
-        for session in list(member.sessions.values()):
+        for session in list(self._sessions_of(member)):
             self._end(session)
         member.sessions.clear()
+
+    def _sessions_of(self, member: SimMember) -> Iterable[Session]:
+        return member.sessions.values()
 
     def connected(self, one: str, other: str) -> bool:
         session = self._sessions.get(_pair(one, other))
@@ -200,13 +217,18 @@ class Network:
         self._clock.at(at_ms, lambda: self._arrive(session, source, target, data, number))
 
     def _arrive(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
-        if target.sessions.get(source.name) is not session or self._cut.get((source.name, target.name)):
+        if self._cut.get((source.name, target.name)):
             return
         if session.ended_ms is not None and session.ended_ms < self._clock.now_ms:
             return
-        if session.is_late(source.name, number):
+        if target.sessions.get(source.name) is not session:
+            self._not_attached(target, source, session, lambda: self._hand_over(session, source, target, data, number))
             return
-        target.post(Received(source.id, decode_message(data)))
+        self._hand_over(session, source, target, data, number)
+
+    def _hand_over(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
+        if not session.is_late(source.name, number):
+            target.post(Received(source.id, decode_message(data)))
 
     def refuse(self, member: SimMember, peer: SimMember) -> None:
         """The member closes its link: the peer broke the protocol."""

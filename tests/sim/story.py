@@ -24,7 +24,7 @@ from replicad.files.paths import join
 from tests.sim.clockwork import START_MS
 from tests.sim.group import Group, files
 from tests.sim.member import SimMember
-from tests.sim.network import Weather
+from tests.sim.network import Network, Weather
 from tests.sim.user import NAMES, Hand, User
 from tests.sim.waits import TIMEOUT_MS, Waits
 
@@ -64,6 +64,8 @@ class Told:
 class Story:
     """`run` once. Everything is drawn from the seed."""
 
+    network = Network
+
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         self.seed = seed
         self.rng = random.Random(f"story {seed}")
@@ -85,6 +87,7 @@ class Story:
             quota_bytes=self.rng.choice((1_000_000, 1_000_000, 20_000)),
             siblings=self.siblings,
             tombstone_lifetime_ms=random.Random(f"tombstones {seed}").choice(LIFETIMES_MS),
+            network=self.network,
         )
         self.counts = self.group.counts
         self.group.on_killed = self._restart_later
