@@ -53,8 +53,25 @@ class Reader(Ranges):
             return recount(self._db, self._replicas)
 
     def faults(self) -> list[str]:
-        """In what the catalog contradicts itself; empty where all is well. Reads every row."""
-        return faults(self.recount(), self._summary)
+        """In what the catalog contradicts itself; empty where all is well. Reads every row and index."""
+        unsound = self._unsound()
+        if unsound:
+            return [unsound]
+        try:
+            found = self.recount()
+        except CatalogError as error:
+            if isinstance(error.__cause__, sqlite3.Error | OSError):
+                raise  # the file or the disk, perhaps for now only
+            return [f"a row cannot be read: {error}"]
+        except Exception as error:  # noqa: BLE001  (what an overwritten value brings about is of no one kind)
+            return [f"a row cannot be read: {error!r}"]
+        return faults(found, self._summary)
+
+    def _unsound(self) -> str:
+        """What SQLite finds wrong with pages and indexes, the first of it."""
+        with converted(self._where):
+            verdict = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return "" if verdict == "ok" else " ".join(verdict.split())
 
     def close(self) -> None:
         if self._own:

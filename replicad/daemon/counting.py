@@ -1,9 +1,10 @@
 """Whether a folder's catalog still adds up: now and then its rows are counted anew, beside the folder's work.
 
-SQLite notices a page that is no page, not a value that was changed in it: by a disk, by memory, by hand. The digest and
-the sums are kept by differences, so they tell what the rows should add up to. Where they do not, the catalog is in
-doubt: that is written into it, and the folder waits as for any catalog that is corrupt. What lies beyond the sums (what
-is known of the disk, of peers) is found by other means: it is looked at, and told, again and again.
+SQLite notices a page that is no page, and an index that does not fit its rows, not a value that was changed in them: by
+a disk, by memory, by hand. The digest and the sums are kept by differences, so they tell what the rows should add up
+to. Where they do not, the catalog is in doubt: that is written into it, and the folder waits as for any catalog that is
+corrupt. What lies beyond the sums (what is known of the disk, of peers) is found by other means: it is looked at, and
+told, again and again; a manifest is checked when it is used.
 """
 
 from __future__ import annotations

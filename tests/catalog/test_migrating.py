@@ -255,7 +255,7 @@ def test_damage_met_later_is_an_error_of_the_catalog(tmp_path: Path) -> None:
     damage(path)
     catalog = open_at(path)  # a clean start is not checked: it would read the whole file
     with pytest.raises(CatalogError, match="cannot be used"):
-        catalog.faults()
+        catalog.recount()
     catalog.close()
 
 

@@ -63,6 +63,29 @@ def test_a_value_that_was_changed_in_a_row_does_not_add_up(catalog: Catalog, pat
     assert counted(catalog).startswith("digest is kept as ")
 
 
+def test_a_value_that_can_no_longer_be_read_does_not_add_up(catalog: Catalog, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE object SET content_raw = x'c1'")
+        db.commit()
+    assert counted(catalog).startswith("a row cannot be read: ")
+
+
+def test_an_index_that_does_not_fit_its_rows_is_found(path: Path) -> None:
+    """A row is changed behind the back of its index, which is taken away meanwhile."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        index = db.execute("SELECT * FROM sqlite_schema WHERE name = 'object_child'").fetchone()
+        db.execute("DELETE FROM sqlite_schema WHERE name = 'object_child'")
+        db.commit()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE object SET present = 1 - present")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
+        db.commit()
+    with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
+        assert "object_child" in counted(catalog)
+
+
 def test_a_catalog_that_was_found_to_contradict_itself_is_not_used_again(catalog: Catalog, path: Path) -> None:
     catalog.commit(None, [SetMeta(DOUBT_META, b"digest is kept as 1, the rows give 2")], now_ms=2)
     with pytest.raises(
