@@ -112,7 +112,7 @@ def test_a_rename_falls_back_to_where_the_entry_was_installed() -> None:
 def test_s12_a_version_that_saw_an_intermediate_one_takes_it_off_the_disk_without_preserving_it() -> None:
     """1: version vectors, not one predecessor."""
     a, b, c = members(3)
-    a.write(b"f", 101)
+    c.write(b"f", 101)
     heal(a, b, c)
     b.write(b"f", 102)
     a.hear(b)

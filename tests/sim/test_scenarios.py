@@ -69,6 +69,8 @@ def test_s2_equal_disks_transfer_only_what_differs() -> None:
         name: [203 - (found["d/diff"] or 0)] if name == loser else [] for name in "abc"
     }
     assert len(group.served) == 4, "`only` to a and b, the winner of `diff` to its loser and to c"
+    held = [record for record in records_of(group["c"].catalog) if record.content and not record.content.gone]
+    assert len(held) == 9, "no object twice: `d`, what is equal in it, `only`, and two that are called `diff`"
 
 
 def test_s3_an_edit_that_was_deleted_by_who_made_it_does_not_save_what_was_before() -> None:
@@ -194,7 +196,9 @@ def test_s11_a_move_beneath_a_cut_cycle_leaves_the_rest_where_the_user_sees_it()
 
 def test_s12_a_version_that_was_seen_by_who_made_the_next_but_one_is_no_conflict() -> None:
     """(version vectors, not one predecessor)"""
-    group = a_group("abc", {"f": 101})
+    group = a_group("abc")
+    put(group["c"], "f", 101)
+    group.heal()
     cut_off(group, "c")
     put(group["b"], "f", 102)
     group.run(5_000)
