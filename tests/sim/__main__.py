@@ -1,5 +1,5 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
-    [--restores] [--joins]
+    [--restores] [--joins | --clones]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
 promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
@@ -20,17 +20,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 
 from tests.sim.joins import JoinStory
 from tests.sim.story import Story, Told
+from tests.sim.twins import TwinStory
 
 SEEDS = 1_000
 IN_FLIGHT_PER_JOB = 4
 FAILURES_SHOWN_MAX = 20
-MORE = ("restores", "joins")
+MORE = ("restores", "joins", "clones")
 """Options that make other histories of the seeds."""
 
 
 def simulate(seed: int, more: frozenset[str] = frozenset()) -> tuple[int, Told | None, str]:
     """(seed, what came of it, why it failed). `more`: options of histories that are not among the default ones."""
-    kind = JoinStory if "joins" in more else Story
+    kind = JoinStory if "joins" in more else TwinStory if "clones" in more else Story
     try:
         return seed, kind(seed, restores="restores" in more).run(), ""
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
@@ -101,6 +102,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--trace", action="store_true", help="print the digest of everything that happened in each")
     parser.add_argument("--restores", action="store_true", help="in some of them catalogs are put back and lost")
     parser.add_argument("--joins", action="store_true", help="members join late, leave, are removed, and come back")
+    parser.add_argument("--clones", action="store_true", help="machines are doubled while they run, volumes move")
     options = parser.parse_args(arguments)
     more = frozenset(name for name in MORE if getattr(options, name))
     if options.minutes is not None:

@@ -78,6 +78,12 @@ class Group:
         self.members: dict[str, SimMember] = {}
         """Those of whom everything must hold: in the folder, and neither gone nor removed."""
         self.by_id: dict[MemberId, SimMember] = {}
+        self.departed: dict[str, SimMember] = {}
+        """They have left the folder, were removed, or have lost against their twins: what is on their disks is kept."""
+        self.twins: dict[MemberId, SimMember] = {}
+        """Beside those of `by_id`: copies of their homes, that run as well (tests.sim.twins)."""
+        self.twinned: set[MemberId] = set()
+        """Who has ever had a twin: what it told may have been said by the other one."""
         for name in names:
             self.add(SimMember(self, name, (roles or {}).get(name, Role.FOUNDER), (offsets_ms or {}).get(name, 0)))
         wanted = pairs.split() if pairs is not None else [x + y for x in names for y in names if x < y]
@@ -92,6 +98,11 @@ class Group:
         self.members[member.name] = self.by_id[member.id] = member
         self.network.add(member)
 
+    def reached(self, member: SimMember, peer: MemberId) -> SimMember:
+        """Whom a member reaches by this id."""
+        twin = self.twins.get(peer)
+        return twin if twin is not None and twin.name in member.sessions else self.by_id[peer]
+
     def __getitem__(self, name: str) -> SimMember:
         return self.members[name]
 
@@ -105,7 +116,7 @@ class Group:
 
     def refused(self, member: SimMember, event: FolderEvent, error: PeerError) -> None:
         assert isinstance(event, Received), f"a PeerError without a peer: {error}"
-        self.network.refuse(member, self.by_id[event.peer])
+        self.network.refuse(member, self.reached(member, event.peer))
         self.on_refused(member, error)
 
     def set_siblings(self, siblings: bool, late_ms: Callable[[], int] = lambda: 0) -> None:
@@ -233,7 +244,7 @@ class Group:
         Not disk by disk: whoever made a version, lost it to another and edited that counts as having seen both, so the
         others need not preserve it; it did.
         """
-        members = [*self.members.values(), *(self.membership.departed.values() if self.membership is not None else ())]
+        members = [*self.members.values(), *self.departed.values()]
         kept = {blake3(data).digest() for member in members for data in files(member, private=True).values()}
         for name, member in self.members.items():
             for digest in sorted(self.ledger.disk(member).seen):

@@ -97,6 +97,10 @@ class Ledger:
         """Of the void members those that have begun to rejoin."""
         self.void: set[str] = set()
         """Members whose users' acts may count for nothing: their catalogs were put back, and they do not take part."""
+        self.doubled = False
+        """Two machines may have given out the same CNs."""
+        self.ambiguous: set[Cn] = set()
+        """Those that were given out twice: of what they stand for nothing is concluded."""
         self.trees_checked = 0
 
     def disk(self, member: SimMember) -> Disk:
@@ -124,7 +128,8 @@ class Ledger:
 
     def looked(self, member: SimMember) -> None:
         """Its replica has looked at all that happened on its disk."""
-        if member.running.course.takes_part and member.name in self.rejoined:
+        twinned = member.id in member.group.twinned
+        if member.running.course.takes_part and member.name in self.rejoined and not twinned:
             self.void.discard(member.name)
         for key in [key for key in self.left if key[0] == member.name]:
             del self.left[key]
@@ -195,7 +200,7 @@ class Ledger:
             for state in draft.states.values():
                 self._saw(disk, state)
             self._collected(member, dropped)
-        if catalog.known != known:
+        if catalog.known != known and not self.doubled:  # else it is looked at when all is mended
             self.check_knowledge(member, catalog, catalog.known.minus(known))
         if disk.commits % TREE_EVERY == 0:
             self.check_tree(member, catalog)
@@ -209,7 +214,7 @@ class Ledger:
             return  # its own changes of which nobody has heard; what is known is less by them before anything is told
         for held in dropped:
             uid = held.uid
-            if rejoining.why:
+            if rejoining.why or member.running.course.compares:  # one that joins has no reason, and may compare
                 others = (other for other in member.group.members.values() if other is not member and other.up)
                 lost = all(other.catalog.object(uid) for other in others)
                 assert not lost, f"{member.name} drops {uid.hex()}, which nobody has forgotten"
@@ -247,12 +252,31 @@ class Ledger:
             digest = one.content.digest if content and one.content is not None else b""
             entry = Made(one.uid, content, key, raw, member.name, member.group.clock.now_ms, digest)
             cn = register.cn
-            at = self.made.get(_slot(cn, content))
+            slot = _slot(cn, content)
+            if slot in self.ambiguous:
+                self.common.add(digest)
+                continue
+            at = self.made.get(slot)
+            if self.doubled and self._is_of_another(slot, member, raw):
+                self._is_ambiguous(cn, digest)
+                continue
             if at is not None and at.raw != raw:
                 # An adopted base keeps its content's CN and has the disk's mode and mtime.
                 assert at.uid == one.uid, f"I5: {cn} stands for two changes"
                 continue
             self.made[_slot(cn, content)] = entry
+
+    def _is_of_another(self, slot: Cn, member: SimMember, raw: bytes) -> bool:
+        found = [self.made.get(one) for one in (slot, Cn(slot.replica, -slot.counter))]
+        return any(one is not None and one.member != member.name and one.raw != raw for one in found)
+
+    def _is_ambiguous(self, cn: Cn, digest: bytes) -> None:
+        self.common.add(digest)
+        for content in (False, True):
+            slot = _slot(cn, content)
+            made = self.made.pop(slot, None)
+            self.common.add(made.digest if made is not None else digest)
+            self.ambiguous.add(slot)
 
     def _saw(self, disk: Disk, state: ObjectState) -> None:
         if state.node is not None and state.record.kind == FILE:

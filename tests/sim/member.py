@@ -272,7 +272,7 @@ class SimMember:
         if self.group.membership is not None:
             circle = self.group.membership.circle(self)
             return other is self or (circle is not None and other.id in circle.others)
-        return other.id not in self.lapsed_ids()
+        return other.id not in self.lapsed_ids() and other.id not in self.group.twinned
 
     def lapsed_ids(self) -> set[MemberId]:
         told = self.keeper.lapsed if self.keeper is not None else set()
@@ -409,7 +409,7 @@ class SimMember:
         for effect in effects:
             match effect:
                 case Send(peer, message):
-                    self.group.network.send(self, self.group.by_id[peer], message)
+                    self.group.network.send(self, self.group.reached(self, peer), message)
                 case Fetch():
                     self._begin_fetch(effect)
                 case HashFile():
@@ -500,7 +500,7 @@ class _Source:
         self._asker = asker
 
     def _reach(self, member_id: MemberId) -> SimMember:
-        source = self._asker.group.by_id[member_id]
+        source = self._asker.group.reached(self._asker, member_id)
         lost = self._asker.rng.random() < self._asker.group.network.weather.fetch_loss
         if lost or not source.up or not self._asker.group.network.connected(self._asker.name, source.name):
             raise PeerError("the connection for content broke")

@@ -118,8 +118,7 @@ class Membership:
         self.group = group
         self.network = group.network
         self.network.membership = self
-        self.departed: dict[str, SimMember] = {}
-        """They have left the folder, or were removed: by name, with their disks."""
+        self.departed = group.departed
         self.removed: set[str] = set()
         self._limit_ms = offline_limit_ms
         self._begun: set[str] = set()

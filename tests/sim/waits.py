@@ -79,7 +79,7 @@ class Waits:
             self._group.counts[f"wait ended with {result.exit_status}"] += 1
             if result.done:
                 self.done += 1
-                there = {member.id for member in self._group.members.values()}
+                there = {one.id for one in self._group.members.values()} - self._group.twinned
                 reached = [self._group.by_id[id_] for id_ in result.members if id_ in there]
                 self._check_looked(one, reached)
                 self._check_installed(one, reached)
