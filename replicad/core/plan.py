@@ -183,7 +183,7 @@ def _plan_in_place(
         parent=node.parent,
         name=node.name,
     )
-    if found.kind == DIRECTORY or _bytes_there(view, found.kind, node, content):
+    if found.kind == node.kind == DIRECTORY or _bytes_there(view, found.kind, node, content):
         if strangers and node.shows == content.cn:
             return Step(StepKind.DETACH, strangers[0], node=node.id)
         return step

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from replicad.core.ids import ReplicaId, Uid
-from replicad.core.records import Content, contains
+from replicad.core.records import DIRECTORY, Content, contains
 from replicad.core.tree import outcome, slot_of
 from replicad.core.view import NodeId, ObjectState, View
 from replicad.core.want import same_bytes
@@ -51,6 +51,8 @@ def _keep_of(view: View, state: ObjectState) -> Keep | None:
     base, now = state.base_content, state.record.content
     if base is None or now is None:
         return Keep("its record is incomplete")
+    if state.record.kind == DIRECTORY:  # a file or symlink was it (core.records)
+        return Keep("another member made a directory under the same change number")
     slot = slot_of(view, state.record.uid)
     found = outcome(view, slot) if slot is not None else None
     if found is not None and state.record.uid in found.hidden:

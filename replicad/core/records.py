@@ -298,13 +298,24 @@ def merge(held: Record | None, incoming: Record) -> Merged:
         return Merged(incoming, incoming.place is not None, incoming.content is not None)
     place = incoming.place is not None and (held.place is None or place_key(incoming) > place_key(held))
     content = incoming.content is not None and (held.content is None or content_key(incoming) > content_key(held))
-    kind = min(held.kind, incoming.kind)  # they never differ but by a fault; then every member must take the same one
+    kind = held.kind if held.kind == incoming.kind else _merged_kind(held, incoming)
     if not place and not content and kind == held.kind:
         return Merged(held, False, False)
     ours, theirs = (incoming if place else held), (incoming if content else held)
     return Merged(
         Record(held.uid, kind, ours.place, theirs.content, ours.place_raw, theirs.content_raw), place, content
     )
+
+
+def _merged_kind(held: Record, incoming: Record) -> int:
+    """Kinds differ where two machines with one replica id made different objects under one CN; every member must take
+    the same one. A directory, if one is: else what was put into it has no place. Otherwise that of the content that
+    stands, which cannot be shown as anything else."""
+    if DIRECTORY in (held.kind, incoming.kind):
+        return DIRECTORY
+    told = [one for one in (held, incoming) if one.content is not None]
+    best = max((content_key(one) for one in told), default=None)
+    return min(one.kind for one in (told or (held, incoming)) if best is None or content_key(one) == best)
 
 
 def contains(register: Register, installed: Register) -> bool:

@@ -46,7 +46,8 @@ def directory_node(view: View, directory: Uid) -> Node | None:
     state = view.object(directory)
     if state is None or state.record.kind != DIRECTORY:
         return None
-    return main_node(view, slot_of(view, directory), members(view, directory))
+    node = main_node(view, slot_of(view, directory), members(view, directory))
+    return node if node is None or node.kind == DIRECTORY else None  # a file that is to become a directory (records)
 
 
 def main_node(view: View, slot: Slot | None, winners: Sequence[Uid]) -> Node | None:
@@ -289,9 +290,11 @@ def _shows(draft: Draft, node: Node, lead: ObjectState, found: Outcome) -> bool:
     assert wanted is not None
     if node.kind != found.kind:
         return False
-    if found.kind == DIRECTORY:
-        return node.mode == wanted.mode or node.shows == wanted.cn  # one that is gone but kept has a mode, too
+    if found.kind == DIRECTORY and (node.mode == wanted.mode or node.shows != wanted.cn):
+        return node.mode == wanted.mode
     shown = _shown_content(draft, node)
+    if found.kind == DIRECTORY:  # one that is gone but kept has a mode, too; and one CN may stand for two changes (S28)
+        return shown is None or shown == wanted
     return node.shows == wanted.cn if shown is None else same_content(found.kind, shown, wanted)
 
 

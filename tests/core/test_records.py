@@ -146,11 +146,24 @@ def test_of_two_with_one_stamp_the_greater_encoding_wins() -> None:
     assert winner(one, other) == max(one, other, key=encode)
 
 
-def test_kinds_that_differ_by_a_fault_become_one_everywhere() -> None:
-    a, b = record(X, FILE, place(ROOT, b"f", 1), None), record(X, DIRECTORY, place(ROOT, b"f", 1), None)
-    assert merge(a, b).record.kind == merge(b, a).record.kind == FILE
-    c = record(X, SYMLINK, place(ROOT, b"f", 2), None)
+kinds = st.sampled_from([FILE, DIRECTORY, SYMLINK])
+faulty = st.builds(lambda kind, place, content: record(X, kind, place, content), kinds, places, st.none() | contents)
+
+
+@given(faulty, faulty, faulty)
+def test_i1_kinds_that_differ_by_a_fault_become_one_everywhere(a: Record, b: Record, c: Record) -> None:
+    assert merge(a, b).record == merge(b, a).record
     assert merge(merge(a, b).record, c).record == merge(a, merge(b, c).record).record
+
+
+def test_of_two_kinds_a_directory_stands_and_else_that_of_the_content() -> None:
+    here = place(ROOT, b"f", 1)
+    file, directory = record(X, FILE, here, content(9, 1)), record(X, DIRECTORY, here, content(5, 0))
+    link = record(X, SYMLINK, here, content(7, 2))
+    assert merge(file, directory).record.kind == DIRECTORY
+    assert merge(file, link).record.kind == FILE
+    assert merge(record(X, FILE, here, content(6, 1)), link).record.kind == SYMLINK
+    assert merge(record(X, FILE, here, None), link).record.kind == SYMLINK
 
 
 # -- gone

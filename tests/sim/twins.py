@@ -60,6 +60,14 @@ def twin_of(member: SimMember, name: str, *, moved: bool) -> SimMember:
     return twin
 
 
+def go_on(twin: SimMember) -> None:
+    """Start it, as a machine that was doubled with all that runs on it: it has no start after which it is cautious."""
+    twin.start()
+    if twin.up:
+        twin.running.course._caution._until_ms = None
+        twin.forget_due()
+
+
 def part(member: SimMember, stays: SimMember) -> SimMember:
     """One of the two is stopped for good; who that is."""
     group = member.group
@@ -145,7 +153,9 @@ class TwinStory(Story):
         self.hands[twin.name] = Hand(twin, random.Random(f"{self.seed} hand {twin.name}"))
         if self.doubling.random() < 0.6:
             self._divide(member, twin)
-        self.group.clock.after(self.doubling.choice((0, 3_000, 60_000)), lambda: self._begin_twin(twin))
+        live = not sees and self.doubling.random() < 0.7
+        later_ms = 0 if live else self.doubling.choice((0, 3_000, 60_000))
+        self.group.clock.after(later_ms, lambda: self._begin_twin(twin, live))
 
     def _refused(self, member: SimMember, error: PeerError) -> None:
         """Two with one key that rejoin in turn, each of whom makes the other one an old life."""
@@ -156,9 +166,12 @@ class TwinStory(Story):
     def twins_may(self, member: MemberId) -> bool:
         return member not in self.group.twins
 
-    def _begin_twin(self, twin: SimMember) -> None:
+    def _begin_twin(self, twin: SimMember, live: bool) -> None:
         if self.group.twins.get(twin.id) is twin and not twin.up:
-            twin.start()
+            if live:
+                go_on(twin)
+            else:
+                twin.start()
 
     def _divide(self, member: SimMember, twin: SimMember) -> None:
         """Each in contact with others than the other one, for a while."""
