@@ -99,7 +99,7 @@ class Link:
         self._ending = asyncio.Event()
         self._heard = asyncio.Event()
         self._answered = 0
-        """The newest of our pings that the peer answered; `_heard` is set when it changes."""
+        """The newest of our pings that the peer answered; `_heard` is set when it changes, and at the end."""
 
     @property
     def member_id(self) -> MemberId:
@@ -140,6 +140,7 @@ class Link:
         self._reason = self._reason or reason
         self._queue.close(self._reason)
         self._ending.set()
+        self._heard.set()
 
     def abort(self, reason: str) -> None:
         """End it without another word: nothing that arrives from now on is handed up."""
@@ -151,7 +152,7 @@ class Link:
         try:
             number = self._ping()
             async with asyncio.timeout(self._settings.probe_ms / 1000):
-                while self._answered < number:
+                while self._answered < number and not self.ending:
                     self._heard.clear()
                     await self._heard.wait()
         except (LinkClosedError, TimeoutError):

@@ -15,7 +15,9 @@ Invariants, at A (the arbiter), where each pair has a lock:
    overtake each other on different connections are put in order.
 3. While A has a link that answers a ping, another HELLO of the same boot is refused (DUPLICATE). B had that link's word
    before it could answer the ping on it, so what is refused is a second one. A link that does not answer within
-   `probe_ms` is dead and gives way, and so does that of another boot: its process is gone.
+   `probe_ms` is dead and gives way.
+4. While either has a link that answers a ping, a HELLO of another boot is refused (COPY): two processes have the key of
+   one member. Else they would take the link from each other for ever, and each would take itself for put back.
 
 RACE: A gives its word to a connection that B drops in the same moment. A sees it end, and both dial again.
 """
@@ -144,9 +146,11 @@ class Pairs:
             if self._arbiter_of(member_id):
                 async with pair.lock:
                     await self._check_duplicate(pair, hello)
+                    await self._check_copy(pair, hello)
                     serial = self._next_serial()
                     await self._say(connection, Welcome(version, own, serial))
                     return await self._choose(pair, connection, self._info(connection, own, hello, version, serial))
+            await self._check_copy(pair, hello)
             await self._say(connection, Welcome(version, own, 0))
             ready = await self._expect(connection, Ready)
             async with pair.lock:
@@ -180,6 +184,7 @@ class Pairs:
             else:
                 serial = offer.welcome.serial
                 self._check_newer(pair, peer, serial)
+                await self._check_copy(pair, peer)
             info = self._info(offer.connection, offer.own, peer, offer.welcome.version, serial, dialed=True)
             return await self._choose(pair, offer.connection, info)
 
@@ -198,6 +203,13 @@ class Pairs:
         """Invariant 3."""
         if pair.link and pair.link.info.peer_boot == hello.boot and await pair.link.probe():
             raise Refused(Code.DUPLICATE, "the two have a link already")
+
+    async def _check_copy(self, pair: _Pair, hello: Hello) -> None:
+        """Invariant 4."""
+        link = pair.link
+        if link and link.info.peer_boot != hello.boot and await link.probe():
+            where = f"another daemon with this member's key is connected from {link.info.address}"
+            raise Refused(Code.COPY, f"{where}: one of the two homes is a copy of the other")
 
     def _check_newer(self, pair: _Pair, peer: Hello, serial: int) -> None:
         """Invariant 2."""

@@ -32,6 +32,8 @@ class Code(StrEnum):
     GROUP = "group"
     DUPLICATE = "duplicate"
     """The two have a link already, and it answers."""
+    COPY = "copy"
+    """Another process with the same key has the link, and answers on it."""
     BUSY = "busy"
     FOLDER = "folder"
     """Not in the folder's replica list."""

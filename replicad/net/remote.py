@@ -64,6 +64,8 @@ class Remote:
         self._reaching: asyncio.Task[None] | None = None
         self._reach_after = 0.0
         self._error = ""
+        self._told = ""
+        """The refusal that was last reported since there was a link."""
         self._due = 0.0
         self._link_began = 0.0
         self._scope: asyncio.Timeout | None = None
@@ -93,7 +95,7 @@ class Remote:
 
     def on_link_up(self) -> None:
         self._link_began = _now()
-        self._error = ""
+        self._error = self._told = ""
         self._linked.set()
         self._changed.set()
         if self._scope:
@@ -191,7 +193,8 @@ class Remote:
     def _failed(self, error: PeerError) -> None:
         refusal = error.refusal if isinstance(error, NobodyError) else error if isinstance(error, Refused) else None
         self._put_off(str(error))
-        if refusal and refusal.code != Code.DUPLICATE:
+        if refusal and refusal.code != Code.DUPLICATE and str(refusal) != self._told:
+            self._told = str(refusal)
             self._refused(self.member_id, refusal)
 
     def _put_off(self, error: str) -> None:

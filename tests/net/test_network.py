@@ -12,7 +12,7 @@ from replicad.net.connection import LinkClosedError
 from replicad.net.link import Link
 from replicad.net.refusal import Code
 from replicad.net.remote import Remote
-from replicad.net.wire import PAYLOAD_BYTES_MAX
+from replicad.net.wire import PAYLOAD_BYTES_MAX, Session
 from tests.net.certificates import make_identity
 from tests.net.nodes import FOLDER, LOOPBACK, PATIENCE_S, Node, refused_port, two_nodes, with_settings
 from tests.net.proxy import Proxy
@@ -117,6 +117,43 @@ async def test_a_peer_that_comes_back_replaces_the_link_of_its_former_life(pair:
                     assert alpha.seen.downs == [(first, "replaced by a newer connection")]
                     await (await again.linked(alpha)).send(FOLDER, b"back")
                     await alpha.seen.until(alpha.seen.got_message)
+
+
+async def test_of_two_processes_with_one_key_the_first_keeps_its_link_and_the_second_hears_why(
+    pair: tuple[Node, Node],
+) -> None:
+    """A home was copied to a second machine, and both run."""
+    for alpha, beta in (pair, pair[::-1]):
+        alpha, beta, copy = Node(alpha.identity), Node(beta.identity), Node(beta.identity)
+        copy.boot = 7
+        tried, open_session = asyncio.Event(), copy.seen.open_session
+
+        async def count(member_id: str) -> Session:
+            session = await open_session(member_id)  # noqa: B023
+            if session.number > 3:
+                tried.set()  # noqa: B023
+            return session
+
+        copy.seen.open_session = count  # type: ignore[method-assign]
+        async with alpha.running(), copy.running():
+            copy.knows(alpha)
+            async with beta.running():
+                alpha.knows(beta)
+                beta.knows(alpha)
+                beta.dials(alpha)
+                await beta.linked(alpha)
+                first = await alpha.linked(beta)
+                copy.dials(alpha)
+                await copy.seen.until(lambda: copy.seen.refusals or copy.seen.ups)  # noqa: B023
+                ((member, refusal),) = copy.seen.refusals
+                assert (member, refusal.code) == (alpha.id, Code.COPY)
+                assert f"connected from {first.info.address}" in str(refusal)
+                async with asyncio.timeout(PATIENCE_S):
+                    await tried.wait()
+                assert len(copy.seen.refusals) == 1, "it is said once"
+                assert alpha.network.link(beta.id) is first
+                assert not alpha.seen.downs
+            assert (await copy.linked(alpha)).info.peer_boot == (1).to_bytes(16, "big"), "it has gone"
 
 
 async def test_a_link_that_died_for_one_side_alone_gives_way_to_a_new_one(pair: tuple[Node, Node]) -> None:
