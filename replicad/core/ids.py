@@ -39,6 +39,13 @@ def uid_of(cn: Cn) -> Uid:
     return cn.replica.to_bytes(8, "big") + cn.counter.to_bytes(8, "big")
 
 
+def created_by(uid: Uid) -> Cn | None:
+    """The change that created the object; None of an original, or a named entry: it has no one such change."""
+    if len(uid) != CREATED_UID_BYTES:
+        return None
+    return Cn(int.from_bytes(uid[:8], "big"), int.from_bytes(uid[8:], "big"))
+
+
 def original_uid(folder: FolderId, path: bytes, kind: int, digest: bytes) -> Uid:
     """The UID of an original: members that found a folder together give equal objects the same one (rule 6).
 

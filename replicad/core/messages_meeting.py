@@ -48,6 +48,8 @@ class Judged(msgspec.Struct, frozen=True, array_like=True, tag=JUDGED, kw_only=T
     """The one that is remembered of it."""
     knows: bool = True
     """What is remembered is enough to tell; it is not where this member was put back itself."""
+    of: int = 0
+    """The life that is judged: nothing that follows was made with an earlier one in mind."""
 
 
 class HeldRequest(msgspec.Struct, frozen=True, array_like=True, tag=HELD_REQUEST, kw_only=True):

@@ -118,6 +118,9 @@ class Course:
             return self._rejoin(PUT_BACK, f"its catalog is older than the mark in the home: {WAS_PUT_BACK}", now_ms)
         if self._mark.moved:
             self._renew_replica(now_ms)
+        if self.rejoining.owes:
+            self.rejoining.again(now_ms)
+            self.phase = Phase.COMPARING
         return []
 
     def handle(self, event: Received, now_ms: int) -> list[Effect]:
@@ -164,6 +167,8 @@ class Course:
             self._renew_replica(now_ms)
             out.append(Changed())
         if self.phase is Phase.LEARNING:
+            out += self._learn_of_purged(now_ms)
+        if self.phase is Phase.LEARNING:
             self._learned(now_ms)
         if self.compares:
             over, sent = self.rejoining.work(now_ms)
@@ -185,21 +190,34 @@ class Course:
 
     def _learn_of_purged(self, now_ms: int) -> list[Effect]:
         """Before anything is known, what peers have forgotten is no concern here; after that it may be held here."""
-        if not self._catalog.known:
-            for link in self._exchange.meetings.met().values():
-                self._tombstones.take_over(link.purged or EMPTY, now_ms)
-        elif self._exchange.meetings.stale_towards():
+        if self.rejoining.deserted:
+            self.rejoining.again(now_ms)
+            self.phase = Phase.COMPARING
+            return [Changed(), *self._exchange.reopen(now_ms, anew=True)]
+        taught = self.rejoining.take_over_compared(now_ms)
+        if taught and not self._catalog.known:
+            self._learn_first(now_ms)
+        elif self.rejoining.must_compare():
             self.rejoining.compare_again(now_ms)
             self._enter(Phase.COMPARING, now_ms)
             return [Changed(), *self._exchange.reopen(now_ms)]
         return []
+
+    def _learn_first(self, now_ms: int) -> None:
+        met = self._exchange.meetings.met()
+        forgetful = [peer for peer, link in met.items() if link.purged and link.complete]
+        if self.why and forgetful:
+            self.rejoining.learn_first_from(min(forgetful), now_ms)
+        elif not self.why:
+            for link in met.values():
+                self._tombstones.take_over(link.purged or EMPTY, now_ms)
 
     def _take_over_purged(self, now_ms: int) -> list[Effect]:
         """What peers have forgotten, and is known here; or else this member is stale."""
         for link in self._exchange.meetings.met().values():
             if link.purged and self._tombstones.covers(link.purged):
                 self._tombstones.take_over(link.purged, now_ms)
-        return self._rejoin(STALE, IS_STALE, now_ms) if self._exchange.meetings.stale_towards() else []
+        return self._rejoin(STALE, IS_STALE, now_ms) if self.rejoining.ahead() else []
 
     def _rejoin(self, why: bytes, text: str, now_ms: int) -> list[Effect]:
         self.rejoining.begin(why, self._around.new_replica(), now_ms)
@@ -216,11 +234,19 @@ class Course:
         self._nobody_ms = now_ms + NOBODY_MS if looks else self._nobody_ms
         if self._exchange.any_unsettled or self._root.fault:
             return
+        if self.rejoining.owes:
+            return  # who has taught it all that the peers have forgotten
         statuses = self._exchange.statuses()
+        stale = self._exchange.meetings.stale_towards()
         for peer in self._exchange.connected():
             known = statuses.get(peer)
-            if known is not None and known.status.complete and self._catalog.known.contains_all(known.known):
-                self._enter(Phase.CLAIMING, now_ms, self.rejoining.learned())
+            if (
+                peer not in stale
+                and known is not None
+                and known.status.complete
+                and self._catalog.known.contains_all(known.known)
+            ):
+                self._enter(Phase.CLAIMING, now_ms)
                 return
         if looks and not self._exchange.any_complete():
             self._enter(Phase.CLAIMING, now_ms)
@@ -247,10 +273,13 @@ class Course:
             # It is living again before it takes part: else what others forget meanwhile makes it stale at once.
             return self._rejoin(STALE, IS_STALE, now_ms) if self.returning.caught_up is False else asked
         claim, self._claim = self._claim, None
+        # Others have met it as one that was not complete: those that are stale towards it may compare with it now.
+        met = bool(self.why) or self._exchange.meetings.lag_behind()
         # The disk of a primary has spoken when it has been looked at whole (`scanned`).
         self._enter(Phase.TAKING_PART, now_ms, self.rejoining.ending() if self.why != PRIMARY else ())
         self._claimed()
-        return [Report(0, claim.summary), Changed(), *self._exchange.after_commit(now_ms)]
+        out = self._exchange.reopen(now_ms, anew=True) if met else []
+        return [Report(0, claim.summary), Changed(), *out, *self._exchange.after_commit(now_ms)]
 
     def _enter(self, phase: Phase, now_ms: int, changes: Sequence[CatalogChange] = ()) -> None:
         self.phase = phase

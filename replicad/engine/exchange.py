@@ -89,7 +89,7 @@ class Exchange:
         self._backfill = Backfill(profile or Profile(), draw)
         self._settling = Settling()
         self._board = StatusBoard(own, draw)
-        self._pager = Pager(catalog, self._settling, lambda: own_state().purged)
+        self._pager = Pager(catalog, self._settling, self._purged_told)
         self._mark = Mark(catalog.head, catalog.known)
         self._memory = Memory(catalog, self._board, now_ms)
         self._correlations = Correlations(int(draw() * 2**31) << 31)
@@ -123,7 +123,7 @@ class Exchange:
             self._correlations,
             purged=lambda: own_state().purged,
             may_send=may_send,
-            may_serve=lambda peer: may_receive(peer) and self._serves(),
+            may_serve=lambda peer: may_receive(peer) and self._serves() and not own_state().owes,
             ask_status=self._statuses.request,
             changed=self._board.mark,
         )
@@ -281,6 +281,7 @@ class Exchange:
     def _link_down(self, peer: MemberId, now_ms: int) -> None:
         if self._links.pop(peer, None) is None:
             return
+        self.meetings.parted(peer)
         self._backfill.ended(peer, "the link was lost", now_ms)
         self._board.link_down(peer)
         self._board.mark(now_ms)
@@ -301,14 +302,17 @@ class Exchange:
         if self.meetings.begins_anew(peer, meet):
             self._forget_told(peer, link)
         link.known, link.begun, link.complete = known, meet.begun, meet.complete
-        self.meetings.meet(peer, meet, self._board.member(peer), now_ms, out)
+        if not meet.complete:
+            self.meetings.parted(peer)
+        self.meetings.meet(peer, meet, self._memory.of_this_life(peer), now_ms, out)
         if self._may_send(peer):
             self._doubts.beyond(peer, link.known, out)
         self.meetings.purged(peer, purged, now_ms, out)
 
     def _forget_told(self, peer: MemberId, link: Link) -> None:
-        """It has begun anew, and may know less than it has told."""
+        """It has begun anew, and may know less than it has told: that is not held against it in this life."""
         before = self._board.member(peer)
+        self._memory.begins_anew(peer)
         told = link.offers.union(link.known).union(before.known if before is not None else EMPTY)
         link.close()
         self._unsay(peer, told)
@@ -340,7 +344,8 @@ class Exchange:
 
     def _sources(self) -> dict[MemberId, CNSet]:
         """Connected peers that may be asked, with what they would serve."""
-        return {peer: link.offers for peer, link in self._links.items() if link.open and self._may_send(peer)}
+        learns = self.meetings.learns_from
+        return {p: link.offers for p, link in self._links.items() if link.open and self._may_send(p) and learns(p)}
 
     # -- messages
 
@@ -437,6 +442,9 @@ class Exchange:
             self.meetings.purged(peer, set_of(page.purged), now_ms, out)
             if not link.open:
                 return
+        if not self.meetings.learns_from(peer):
+            self._backfill.ended(peer, "another one is learned from first", now_ms)
+            return
         cns = CNSet.of(cn for record in records for cn in record.cns())
         if self._doubts.beyond(peer, cns.union(shown or EMPTY), out):
             self._backfill.ended(peer, "this member was put back", now_ms)
@@ -447,6 +455,7 @@ class Exchange:
         link.outbox.hear(cns, now_ms)
         if shown is not None:
             self._shown(peer, shown, now_ms, out)
+            self.meetings.mixed = self.meetings.mixed or bool(self.meetings.compared)
         self._asking.progress(peer, page, progressed, now_ms, out)
         self._repairing.came(peer, page, digest != self._catalog.digest, now_ms, out)
         unsettled = frozenset(record.uid for record in records if not self._settling.settled(record.uid))
@@ -481,6 +490,11 @@ class Exchange:
                 outbox = link.outbox
                 push = outbox.committed(before, after.head, added, now_ms, elsewhere=elsewhere, unsettled=unsettled)
                 self._push(peer, push, out)
+
+    def _purged_told(self) -> CNSet | None:
+        """With S, which may say of deletions that were forgotten elsewhere that they are known."""
+        state = self._own_state()
+        return None if state.owes and self.meetings.mixed else state.purged
 
     def _push(self, peer: MemberId, push: Push | None, out: list[Effect]) -> None:
         if push is not None:

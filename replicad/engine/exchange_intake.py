@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from replicad.catalog.store import Catalog
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
-from replicad.core.ids import MemberId, ReplicaId
+from replicad.core.ids import MemberId, ReplicaId, created_by
 from replicad.core.messages import Page
 from replicad.core.records import Record
 from replicad.core.series import Checkpoint, Coverage, Taken, covered, take
@@ -56,7 +56,7 @@ class Intake:
         cns = CNSet.of(cn for record in records for cn in record.cns())
         learned = cns.union(shown) if taken.learn and shown is not None else cns
         held = Draft(self._catalog)
-        fresh = [record for record in records if asked or not self._was_collected(held, record)]
+        fresh = [record for record in records if asked or not self._was_forgotten(held, record)]
         self._store(peer, page, fresh, learned, taken, now_ms)
         self._settle(peer, page, records, cns.minus(before), offers.union(shown or EMPTY), now_ms)
         if shown is not None and taken.learn:
@@ -100,10 +100,16 @@ class Intake:
         self._memory.set_row(peer, page.replica, taken.row)
         self._memory.rows_stored()
 
-    def _was_collected(self, draft: Draft, record: Record) -> bool:
-        """What is known and not held was forgotten here, as a deletion that everyone has installed: a page that was
-        long on its way does not bring it back (I7)."""
-        return all(cn in draft.known for cn in record.cns()) and draft.object(record.uid) is None
+    def _was_forgotten(self, draft: Draft, record: Record) -> bool:
+        """What is known and not held was deleted, and the deletion forgotten (docs/safety.md, section 3). Neither a
+        page that was long on its way nor a member that has not heard of it brings it back (I7). Of a record in part,
+        this member has told that it knows the rest."""
+        if draft.object(record.uid) is not None:
+            return False
+        if record.place is None or record.content is None:
+            return True
+        creation = created_by(record.uid)
+        return any(cn in draft.known for cn in record.cns()) or (creation is not None and creation in draft.known)
 
     def _settle(
         self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, offers: CNSet, now_ms: int

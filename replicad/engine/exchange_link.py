@@ -70,6 +70,9 @@ class OwnState(msgspec.Struct, frozen=True):
     """It takes part: it is no joiner, and does not rejoin."""
     compares: bool = False
     """It finds out what others have forgotten: no record crosses any link."""
+    owes: bool = False
+    """It has dropped what a peer has forgotten, and does not know yet all that this one knew of it: its digest proves
+    nothing."""
     doubts: bool = False
     """What is known is not sure, and not told."""
     pending_files: int = 0
@@ -114,6 +117,10 @@ class Link:
     greeted_ms: int = 0
     greeted_as: ReplicaId | None = None
     """This member's replica id then."""
+    greeted_life: int = 0
+    """The life of this member's that it was last told; 0: none."""
+    barred: bool = False
+    """This member has begun anew, and the peer has not answered: what it sends may leave out what was known before."""
     judged: bool = False
     """The peer has answered our `Meet`."""
     replica: ReplicaId | None = None

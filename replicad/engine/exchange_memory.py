@@ -17,7 +17,7 @@ from replicad.core.ids import MemberId, ReplicaId
 from replicad.core.messages import MemberStatus
 from replicad.core.series import Row
 from replicad.core.settling import Settling
-from replicad.core.status_board import Known, StatusBoard, open_status
+from replicad.core.status_board import Known, StatusBoard, Version, open_status
 from replicad.engine.meeting import LIFE_META, new_life
 from replicad.errors import ProtocolError
 
@@ -36,6 +36,8 @@ class Memory:
         self._rows: dict[MemberId, dict[ReplicaId, Row]] = {}
         self._rows_waiting: dict[tuple[MemberId, ReplicaId], None] = {}
         self._members_waiting: dict[MemberId, None] = {}
+        self._earlier: dict[MemberId, Version] = {}
+        """By member that began anew in this run: its last status before that."""
         self._kept_ms = now_ms
 
     def begin_session(self, now_ms: int) -> int:
@@ -95,6 +97,16 @@ class Memory:
     def said_something_new(self, member: MemberId) -> None:
         self._members_waiting[member] = None
 
+    def begins_anew(self, member: MemberId) -> None:
+        known = self._board.member(member)
+        if known is not None:
+            self._earlier[member] = known.version
+
+    def of_this_life(self, member: MemberId) -> Known | None:
+        """Its last status, if it has not begun anew since."""
+        known = self._board.member(member)
+        return None if known is None or known.version == self._earlier.get(member) else known
+
     def next_due_ms(self) -> int | None:
         return self._kept_ms + KEEP_INTERVAL_MS if self._rows_waiting or self._members_waiting else None
 
@@ -118,7 +130,7 @@ class Memory:
     def _peer_changes(self, members: Iterable[MemberId]) -> Iterable[Change]:
         for member in members:
             kept = self._catalog.peer(member) or Peer(member)
-            known = self._board.member(member)
+            known = self.of_this_life(member)
             if known is not None:
                 seen_ms = known.received_ms if known.direct else kept.last_seen_ms
                 status = msgspec.msgpack.encode(known.status)

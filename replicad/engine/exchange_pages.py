@@ -18,9 +18,9 @@ PAGE_SET_INTERVALS_MAX = 100_000
 
 
 class Pager:
-    """Reads pages of one catalog."""
+    """Reads pages of one catalog. `purged`: what belongs to S; None: it is not sure, and there is no S."""
 
-    def __init__(self, catalog: Catalog, settling: Settling, purged: Callable[[], CNSet]) -> None:
+    def __init__(self, catalog: Catalog, settling: Settling, purged: Callable[[], CNSet | None]) -> None:
         self._catalog = catalog
         self._settling = settling
         self._purged = purged
@@ -77,7 +77,8 @@ class Pager:
             after = rows.end
 
     def _page(self, make: AnswerType | PushType, correlation: int, begin: int, rows: PageRows) -> Page:
-        whole = rows.known is not None and rows.known.interval_count() <= PAGE_SET_INTERVALS_MAX
+        purged = self._purged() if rows.known is not None else None
+        whole = purged is not None and rows.known is not None and rows.known.interval_count() <= PAGE_SET_INTERVALS_MAX
         return make(
             correlation=correlation,
             replica=rows.replica,
@@ -87,7 +88,7 @@ class Pager:
             records=list(rows.records),
             known=rows.known.encode() if whole and rows.known is not None else None,
             settled=self._all_settled(rows.records),
-            purged=self._purged().encode() if whole else [],
+            purged=purged.encode() if whole and purged is not None else [],
         )
 
     def _all_settled(self, wires: Sequence[WireRecord]) -> bool:

@@ -39,7 +39,7 @@ class Speaker:
         """As it is now; the next serial."""
         catalog, state = self._catalog, self._own_state()
         known = shown_set(catalog.known, state.serves)
-        whole = state.serves and known == catalog.known
+        whole = state.serves and known == catalog.known and not state.owes
         self._serial += 1
         return MemberStatus(
             member=bytes.fromhex(self._own),

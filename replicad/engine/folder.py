@@ -467,6 +467,7 @@ class FolderReplica:
             complete=(taking_part or self.course.why == STALE) and not self.root.fault,
             begun=taking_part,
             compares=self.course.compares,
+            owes=self.course.rejoining.owes,
             doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,
             serves=self.phase is not Phase.FOUNDING,

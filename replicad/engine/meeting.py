@@ -69,13 +69,20 @@ class Meetings:
         """The latest of this catalog's that a peer has named."""
         self.compared: dict[MemberId, CNSet] = {}
         """What a peer had purged when this catalog was last compared with what it holds: nothing that it has forgotten
-        is held here. It stands for that one link, until all is known that a complete member knows."""
+        is held here. It stands for that one link, until all of it is known."""
+        self.deserted = False
+        """A peer is gone before it has taught all that it has forgotten."""
+        self.mixed = False
+        """Since something was compared, what a peer knows was taken over, and not yet what it has forgotten."""
         self.approved: set[MemberId] = set()
         """Peers that have found this run to follow from what they remember."""
 
     def greet(self, peer: MemberId, now_ms: int, out: list[Effect]) -> None:
         link = self._links[peer]
         if self._may_receive(peer):
+            life = life_of(self._catalog)
+            link.barred = link.barred or link.greeted_life not in (0, life)
+            link.greeted_life = life
             out.append(Send(peer, self._greeting(peer, answered=link.judged)))
         link.greeted_ms, link.greeted_as = now_ms, self._catalog.replica
 
@@ -100,6 +107,9 @@ class Meetings:
         """The peer's answer: False where it finds this catalog put back. Owns its transaction."""
         link = self._links[peer]
         first, link.judged = not link.judged, True
+        if link.barred and judged.of in (0, life_of(self._catalog)):
+            link.barred = False
+            self._open_or_close(peer, now_ms, out)
         if link.greeted_as != self._catalog.replica:
             return True  # it was found to be put back since, and has drawn the consequence
         if not self._take_judgement(peer, judged, now_ms):
@@ -120,9 +130,32 @@ class Meetings:
         for peer in sorted(self._links):
             self._open_or_close(peer, now_ms, out)
 
+    def parted(self, peer: MemberId) -> None:
+        """The link is gone, or the peer is not complete any more: it does not teach what it has forgotten."""
+        self.deserted = self.deserted or peer in self.untaught()
+        self.compared.pop(peer, None)
+
     def met(self) -> dict[MemberId, Link]:
         """Connected peers that have met this member."""
         return {peer: link for peer, link in self._links.items() if link.purged is not None}
+
+    def learns_from(self, peer: MemberId) -> bool:
+        """Whether its records are taken: while not all is known that a peer with which this catalog was compared has
+        forgotten, that one's alone, since others may still have it."""
+        untaught = self.untaught()
+        return not untaught or peer in untaught
+
+    def untaught(self) -> list[MemberId]:
+        """The peer with which this catalog was compared, until all is known that it had forgotten then."""
+        if not self.compared:
+            return []
+        covered = self._catalog.known.union(self._own_state().purged)
+        return [peer for peer, one in self.compared.items() if not covered.contains_all(one)]
+
+    def lag_behind(self) -> bool:
+        """Whether a connected peer is stale towards this member, by what it has told."""
+        purged = self._own_state().purged
+        return any(not link.known.union(link.purged or EMPTY).contains_all(purged) for link in self.met().values())
 
     def stale_towards(self) -> list[MemberId]:
         """Connected peers that have forgotten deletions which this catalog does not know, though it knows anything."""
@@ -135,7 +168,8 @@ class Meetings:
     def _open_or_close(self, peer: MemberId, now_ms: int, out: list[Effect]) -> None:
         """Records cross a link while neither side has to find out first what the other has forgotten."""
         link = self._links[peer]
-        opens = link.purged is not None and not self._own_state().compares and peer not in self.stale_towards()
+        opens = link.purged is not None and not link.barred and not self._own_state().compares
+        opens = opens and peer not in self.stale_towards()
         if opens and not link.open:
             link.open = True
             self._opened(peer, out)
@@ -177,6 +211,7 @@ class Meetings:
             row = msgspec.structs.replace(
                 kept,
                 life=after.life,
+                status=kept.status if kept.life in (0, after.life) else b"",
                 session=after.confirmed.number,
                 session_mark=after.confirmed.mark,
                 next_session=after.offered.number,
@@ -186,7 +221,9 @@ class Meetings:
         if meet.answered:
             return None
         knows = not is_ahead(remembered, meet.life, last)
-        return Judged(session=shown.number, mark=shown.mark, put_back=put_back, life=remembered.life, knows=knows)
+        return Judged(
+            session=shown.number, mark=shown.mark, put_back=put_back, life=remembered.life, knows=knows, of=meet.life
+        )
 
     def _take_judgement(self, peer: MemberId, judged: Judged, now_ms: int) -> bool:
         if Run(judged.session, judged.mark) != self.run:

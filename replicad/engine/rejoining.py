@@ -5,6 +5,10 @@ is dropped, if it was put back; then it asks a peer of which of its objects that
 of their creation: those were deleted, and the deletion forgotten. They are dropped, with all that lies beneath them.
 What follows are the phases of one that joins: its disk claims nothing.
 
+Invariant (K): what is known here and not held is dead: it was deleted, and the deletion forgotten, by this member or by
+one with which it was compared. So what was dropped stays known, and nobody brings it back. Where that cannot be kept,
+because the peer is gone before it has taught what else it had forgotten, less is known: what is held, and no more.
+
 Each piece is a transaction, and a crash begins the comparison anew: what was dropped is not met again.
 """
 
@@ -19,7 +23,7 @@ from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.collection import Circle
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect, Send
-from replicad.core.ids import COUNTER_MAX, CREATED_UID_BYTES, Cn, MemberId, ReplicaId, Uid
+from replicad.core.ids import COUNTER_MAX, MemberId, ReplicaId, Uid, created_by
 from replicad.core.messages import PAGE_BYTES_MAX
 from replicad.core.messages_meeting import HELD_UIDS_MAX, HeldRequest, NotHeld
 from replicad.core.records import Record, open_record
@@ -37,6 +41,9 @@ DROPPED_META = "safety.dropped"
 """There while it compares: what no peer has heard of was dropped."""
 ANSWER_MAX_MS = 10_000
 """Until a question that was not answered is asked again."""
+OWED_META = "safety.owed"
+"""There from when something was dropped because of a peer, or compared with it, until all is known that it had
+forgotten."""
 DROPPED_A_STEP = 512
 
 
@@ -64,6 +71,10 @@ class Rejoining:
         self._asked: HeldRequest | None = None
         self._asked_ms = 0
         self._due_ms = now_ms
+        self._pinned: set[Uid] | None = None
+        """Directories beneath which lies what the peer knows at another place; None: not looked for yet."""
+        self._pins = False
+        """They are being looked for."""
         self._compared = False
         """With one peer at least, since it began or was begun again."""
         if catalog.replica_owner(catalog.replica) is None:
@@ -75,6 +86,7 @@ class Rejoining:
         self._peer, self._asked, self._after, self._due_ms = None, None, 0, now_ms
         self._compared = False
         self._exchange.meetings.compared.clear()
+        self._exchange.meetings.deserted = self._exchange.meetings.mixed = False
         changes: list[CatalogChange] = [
             RenewReplica(replica),
             SetReplicaOwner(replica, self._own),
@@ -82,8 +94,55 @@ class Rejoining:
             SetMeta(WHY_META, self.why),
             SetMeta(DROPPED_META, None),
             SetMeta(PHASE_META, Phase.COMPARING.value),
+            SetMeta(OWED_META, None),
+            *([self._tombstones.forgetting()] if self.why == PUT_BACK else []),
         ]
         self._catalog.commit(None, changes, now_ms=now_ms)
+
+    def again(self, now_ms: int) -> None:
+        """The peer with which it was compared is gone, and has not taught all that it had forgotten. What was dropped
+        because of it may come again from whoever still has it, and is known no more: else the two would know the same,
+        and hold different records. Owns its transaction."""
+        self.compare_again(now_ms)
+        self._compared = False
+        self._exchange.meetings.compared.clear()
+        self._exchange.meetings.deserted = self._exchange.meetings.mixed = False
+        changes: list[CatalogChange] = [
+            new_life(self._catalog, self._exchange.meetings.life_remembered, now_ms),
+            SetMeta(OWED_META, None),
+            SetMeta(PHASE_META, Phase.COMPARING.value),
+        ]
+        self._know(self._catalog.recount().held, changes, now_ms)
+
+    @property
+    def owes(self) -> bool:
+        """Something was dropped because of a peer, or compared with it, and not all is known yet that it had forgotten."""
+        return self._catalog.meta(OWED_META) is not None
+
+    @property
+    def deserted(self) -> bool:
+        """The peer that was to teach that is gone, perhaps before all was compared with it."""
+        return self.owes and (self._exchange.meetings.deserted or not self._exchange.meetings.compared)
+
+    def learn_first_from(self, peer: MemberId, now_ms: int) -> None:
+        """Where nothing is held it is as if it were compared. Owns its transaction."""
+        self._exchange.meetings.compared[peer] = self._exchange.meetings.met()[peer].purged or EMPTY
+        self._catalog.commit(None, [SetMeta(OWED_META, b"1")], now_ms=now_ms)
+
+    def take_over_compared(self, now_ms: int) -> bool:
+        """Whether all is known, or was never told, that the peers had forgotten with which it was compared: then it
+        counts for all. Owns its transaction."""
+        meetings = self._exchange.meetings
+        if meetings.untaught():
+            return False
+        if self.owes:
+            purged = EMPTY
+            for one in meetings.compared.values():
+                purged = purged.union(one)
+            self._catalog.commit(None, [self._tombstones.storing(purged), SetMeta(OWED_META, None)], now_ms=now_ms)
+        meetings.compared.clear()
+        meetings.mixed = False
+        return True
 
     def ask(self, why: bytes, replica: ReplicaId, now_ms: int) -> None:
         """An operator wants it: nothing of its disk is known any more, and it knows what it holds and no more, so that
@@ -102,18 +161,26 @@ class Rejoining:
         ]
         self._know(self._catalog.recount().held, changes, now_ms)
 
+    def ahead(self) -> set[MemberId]:
+        """Peers to compare with: complete ones that have forgotten deletions which this catalog does not know. Of the
+        others it is not known what they lack; they meet again when they are complete."""
+        met = self._exchange.meetings.met()
+        return {peer for peer in self._exchange.meetings.stale_towards() if met[peer].complete}
+
+    def must_compare(self) -> bool:
+        """While it learns: whether the peer that teaches has forgotten more since, or there is none to learn from but
+        such that have forgotten what is not known here. Where there is, those are for later: one that takes part is
+        complete, and can be compared with by them as well."""
+        ahead = self.ahead()
+        untaught = self._exchange.meetings.untaught()
+        if untaught or not ahead:
+            return not ahead.isdisjoint(untaught)
+        met = self._exchange.meetings.met()
+        return not any(link.complete for peer, link in met.items() if peer not in ahead)
+
     def compare_again(self, now_ms: int) -> None:
         """Somebody has forgotten more than what was compared with, and this member has not begun yet."""
         self._peer, self._asked, self._after, self._due_ms = None, None, 0, now_ms
-
-    def learned(self) -> list[CatalogChange]:
-        """For the commit with which all is known that a complete member knows: what was compared counts for all."""
-        compared = self._exchange.meetings.compared
-        purged = EMPTY
-        for one in compared.values():
-            purged = purged.union(one)
-        compared.clear()
-        return [self._tombstones.storing(purged)] if purged else []
 
     def ending(self) -> list[CatalogChange]:
         """For the commit that ends it."""
@@ -155,7 +222,7 @@ class Rejoining:
             self._due_ms = now_ms + ANSWER_MAX_MS  # a link that comes up wakes it
             return self._needs_none(), []
         if peer != self._peer:
-            self._peer, self._after = peer, 0
+            self._peer, self._after, self._pinned = peer, 0, None
         elif self._asked is not None:
             self._asked_ms = now_ms
             return False, [Send(peer, self._asked)]
@@ -164,6 +231,8 @@ class Rejoining:
     def woken(self, now_ms: int) -> None:
         """Who is in contact has changed."""
         if self._peer not in self._exchange.meetings.met():
+            if self._peer is not None and self.owes:
+                self._exchange.meetings.deserted = True
             self._asked, self._peer = None, None
         self._due_ms = now_ms
 
@@ -181,10 +250,10 @@ class Rejoining:
         met = self._exchange.meetings.met()
         if self._peer in met:
             return self._peer
-        complete = {peer for peer, link in met.items() if link.complete}
-        ahead = complete.intersection(self._exchange.meetings.stale_towards())
+        ahead = self.ahead()
+        ahead = ahead.intersection(self._exchange.meetings.untaught()) or ahead
         if not ahead and self.why == PUT_BACK and not self._compared:
-            ahead = complete
+            ahead = {peer for peer, link in met.items() if link.complete}
         return min(ahead, default=None)
 
     def _needs_none(self) -> bool:
@@ -194,9 +263,28 @@ class Rejoining:
         circle = self._circle()
         return circle is not None and circle.others <= self._exchange.meetings.met().keys()
 
+    def _pin(self, known: CNSet) -> bool:
+        """A step of looking for what was moved, as the peer has not heard, beneath a directory that it may have
+        forgotten: that one is kept then, and comes back. Whether that is done."""
+        if self._pinned is None:
+            self._pinned, self._after = set(), 0
+        page = self._catalog.page(self._after, known, HELD_UIDS_MAX, PAGE_BYTES_MAX)
+        for wire in page.records:
+            held = self._catalog.object(wire.uid)
+            at = held.record.place if held is not None and wire.place and _creation_known(held.record, known) else None
+            while at is not None and at.parent and at.parent not in self._pinned:
+                self._pinned.add(at.parent)
+                above = self._catalog.object(at.parent)
+                at = above.record.place if above is not None else None
+        self._after = page.end if page.end < page.head else 0
+        return page.end == page.head
+
     def _ask(self, peer: MemberId, now_ms: int) -> tuple[bool, list[Effect]]:
-        page = self._catalog.page(self._after, EMPTY, HELD_UIDS_MAX, PAGE_BYTES_MAX)
         known = _forgotten_by(self._exchange.meetings.met()[peer])
+        if self._pinned is None or self._pins:
+            self._pins = not self._pin(known)
+            return False, []
+        page = self._catalog.page(self._after, EMPTY, HELD_UIDS_MAX, PAGE_BYTES_MAX)
         uids = [
             wire.uid
             for wire in page.records
@@ -210,11 +298,9 @@ class Rejoining:
             return False, []
         self._exchange.meetings.compared[peer] = self._exchange.meetings.met()[peer].purged or EMPTY
         self._peer, self._due_ms, self._compared = None, now_ms, True
-        over = self._teacher() is None
-        if over:
-            # What was dropped is not known any more: who still has its tombstone would leave out what we know of it.
-            self._know(self._catalog.recount().held, [], now_ms)
-        return over, []
+        # What was dropped stays known: else whoever has not heard of its deletion would bring it back (seed 29).
+        self._catalog.commit(None, [SetMeta(OWED_META, b"1")], now_ms=now_ms)
+        return True, []
 
     # -- dropping
 
@@ -263,11 +349,11 @@ class Rejoining:
         parent would be asked for for ever. What is not has been moved out since, and comes with its new place."""
         draft = Draft(self._catalog)
         before: dict[Uid, ObjectState | None] = {}
-        waiting = list(uids)
+        waiting, pinned = list(uids), self._pinned if told is not None and self._pinned else frozenset()
         while waiting:
             uid = waiting.pop()
             state = draft.object(uid)
-            if state is None or uid in before:
+            if state is None or uid in before or uid in pinned:
                 continue
             before[uid] = state
             if told is not None:
@@ -277,13 +363,14 @@ class Rejoining:
             draft.drop(uid)
         slots = retree(draft, before.items())
         settle(draft, slots, ())
-        self._catalog.commit(draft, now_ms=now_ms)
+        owed = [SetMeta(OWED_META, b"1")] if told is not None and before else []
+        self._catalog.commit(draft, owed, now_ms=now_ms)
 
 
 def answer_held(catalog: Catalog, peer: MemberId, request: HeldRequest) -> Send:
-    """Of which of these objects this catalog has no register."""
+    """Of which of these objects this catalog has no register, and nothing that lies in them."""
     held = {state.record.uid for state in catalog.objects(request.uids)}
-    missing = [uid for uid in request.uids if uid not in held]
+    missing = [uid for uid in request.uids if uid not in held and not catalog.children(uid)]
     return Send(peer, NotHeld(correlation=request.correlation, uids=missing))
 
 
@@ -295,6 +382,7 @@ def _forgotten_by(link: Link) -> CNSet:
 def _creation_known(held: Record, known: CNSet) -> bool:
     """Whether who knows `known` has heard of the object's creation; of an original, which has no CN of its creation, of
     any of its registers."""
-    if len(held.uid) == CREATED_UID_BYTES:
-        return Cn(int.from_bytes(held.uid[:8], "big"), int.from_bytes(held.uid[8:], "big")) in known
+    creation = created_by(held.uid)
+    if creation is not None:
+        return creation in known
     return any(cn in known for cn in held.cns())

@@ -67,6 +67,11 @@ class Tombstones:
         self.purged = self.purged.union(purged)
         return SetMeta(PURGED_META, msgspec.msgpack.encode(self.purged.encode()))
 
+    def forgetting(self) -> SetMeta:
+        """For the commit with which a catalog that was put back begins anew: what it has forgotten is not sure."""
+        self.purged = EMPTY
+        return SetMeta(PURGED_META, None)
+
     def next_due_ms(self) -> int:
         return self._due_ms
 

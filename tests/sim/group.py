@@ -233,7 +233,7 @@ class Group:
             found = [report.text for report in member.reports if FAULT in report.text]
             assert self.faulty or not found, f"I1: {member.name} and others had to be repaired: {found}"
             catalog = member.catalog
-            self.ledger.check_knowledge(member, catalog, catalog.known)
+            self.ledger.check_knowledge(member, catalog, catalog.known, at_the_end=True)
             self.ledger.check_tree(member, catalog)
             faults = catalog.faults()
             assert not faults, f"{member.name}'s catalog contradicts itself: {faults}"

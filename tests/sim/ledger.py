@@ -16,7 +16,7 @@ from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
 from replicad.core.full_tree import full_tree
 from replicad.core.ids import Cn, Uid
-from replicad.core.records import FILE, Record, content_key, open_record, place_key
+from replicad.core.records import DIRECTORY, FILE, Record, content_key, open_record, place_key
 from replicad.core.tree import tree_of
 from replicad.core.view import ObjectState
 from replicad.engine.phases import CLEARING, PUT_BACK
@@ -218,7 +218,7 @@ class Ledger:
                 others = (other for other in member.group.members.values() if other is not member and other.up)
                 lost = all(other.catalog.object(uid) for other in others)
                 assert not lost, f"{member.name} drops {uid.hex()}, which nobody has forgotten"
-                self._forget(held)
+                self._forget(member, held)
                 continue
             assert not held.live, f"{member.name} forgets {uid.hex()}, which is not gone"
             for other in member.group.members.values():
@@ -228,10 +228,13 @@ class Ledger:
                 at = disk.contents.get(uid)
                 gone = at is None or at >= content_key(held)
                 assert gone, f"I7: {member.name} forgets the deletion of {uid.hex()}, which {other.name} still has"
-            self._forget(held)
+            self._forget(member, held)
             member.group.counts["tombstone collected"] += 1
 
-    def _forget(self, held: Record) -> None:
+    def _forget(self, member: SimMember, held: Record) -> None:
+        """What is on its disk, if anything, claims nothing any more."""
+        self.disk(member).contents.pop(held.uid, None)
+        self.disk(member).places.pop(held.uid, None)
         before = self.forgotten.get(held.uid)
         keys = place_key(held), content_key(held)
         self.forgotten[held.uid] = keys if before is None else (max(keys[0], before[0]), max(keys[1], before[1]))
@@ -294,20 +297,28 @@ class Ledger:
         if held.content is not None:
             disk.contents[held.uid] = max(content_key(held), disk.contents.get(held.uid, content_key(held)))
 
-    def check_knowledge(self, member: SimMember, catalog: Catalog, fresh: CNSet) -> None:
+    def check_knowledge(self, member: SimMember, catalog: Catalog, fresh: CNSet, *, at_the_end: bool = False) -> None:
         """I2: of each CN that is new in `known` the register is held, or one that beats it."""
         for replica, parts in fresh.items():
             for first, last in parts:
                 for counter in range(first, last + 1):
-                    self._check_held(member, catalog, Cn(replica, counter))
+                    self._check_held(member, catalog, Cn(replica, counter), at_the_end=at_the_end)
 
-    def _check_held(self, member: SimMember, catalog: Catalog, cn: Cn) -> None:
+    def _was_forgotten(self, made: Made, state: ObjectState | None, *, at_the_end: bool) -> bool:
+        """Of an object that was dropped somewhere: whether who does not hold what was made then may claim it. Edits of
+        those who have not heard count for nothing, once they have. A directory comes back where something that lives
+        was moved into it."""
+        if state is not None and state.record.kind != DIRECTORY:
+            return False
+        return made.key <= self.forgotten[made.uid][made.content] or (state is None and not at_the_end)
+
+    def _check_held(self, member: SimMember, catalog: Catalog, cn: Cn, *, at_the_end: bool) -> None:
         for content in (False, True):
             made = self.made.get(_slot(cn, content))
             if made is None:
                 continue
             state = catalog.object(made.uid)
-            if state is None and made.uid in self.forgotten and made.key <= self.forgotten[made.uid][content]:
+            if made.uid in self.forgotten and self._was_forgotten(made, state, at_the_end=at_the_end):
                 continue
             register = None if state is None else state.record.content if content else state.record.place
             assert state is not None, f"I2: {member.name} claims {cn} and does not hold {made.uid.hex()}"

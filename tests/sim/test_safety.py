@@ -325,11 +325,13 @@ def test_a_peer_that_claims_changes_of_ours_that_were_never_made_is_named_and_no
 @pytest.mark.parametrize(
     ("seed", "why"),
     [
-        (86, "what was dropped when it compared was still known, and its tombstone came without a place"),
+        (29, "what one dropped came back by way of one that had not heard, or both knew the same and held another"),
+        (74, "who was stale towards one that was not complete began anew again and again"),
+        (86, "of what was dropped when it compared, and was still known, the tombstone came without a place"),
         (143, "compared with one member, it took the knowledge of another who had forgotten more"),
         (267, "the same among four"),
     ],
-    ids=["86", "143", "267"],
+    ids=["29", "74", "86", "143", "267"],
 )
 def test_i2_histories_in_which_catalogs_are_put_back_and_lost(seed: int, why: str) -> None:
     told = Story(seed, restores=True).run()
