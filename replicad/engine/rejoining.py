@@ -116,7 +116,7 @@ class Rejoining:
 
     @property
     def owes(self) -> bool:
-        """Something was dropped because of a peer, or compared with it, and not all is known yet that it had forgotten."""
+        """Something was dropped because of a peer, or compared with it, and it has not taught all it had forgotten."""
         return self._catalog.meta(OWED_META) is not None
 
     @property
