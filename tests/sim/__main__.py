@@ -1,5 +1,5 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
-    [--restores] [--joins | --clones]
+    [--restores] [--joins | --clones | --crowd N] [--hub N]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
 promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
+from tests.sim.crowds import CrowdStory, measure
 from tests.sim.joins import JoinStory
 from tests.sim.story import Story, Told
 from tests.sim.twins import TwinStory
@@ -29,11 +30,12 @@ MORE = ("restores", "joins", "clones")
 """Options that make other histories of the seeds."""
 
 
-def simulate(seed: int, more: frozenset[str] = frozenset()) -> tuple[int, Told | None, str]:
+def simulate(seed: int, more: frozenset[str] = frozenset(), crowd: int = 0) -> tuple[int, Told | None, str]:
     """(seed, what came of it, why it failed). `more`: options of histories that are not among the default ones."""
     kind = JoinStory if "joins" in more else TwinStory if "clones" in more else Story
     try:
-        return seed, kind(seed, restores="restores" in more).run(), ""
+        story = CrowdStory(seed, crowd) if crowd else kind(seed, restores="restores" in more)
+        return seed, story.run(), ""
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
         frames = traceback.extract_tb(error.__traceback__)
         where = frames[-1]
@@ -48,12 +50,12 @@ def fresh_seeds(minutes: float) -> Iterator[int]:
         first += 1
 
 
-def run(seeds: Iterable[int], jobs: int, more: frozenset[str]) -> Iterator[tuple[int, Told | None, str]]:
+def run(seeds: Iterable[int], jobs: int, more: frozenset[str], crowd: int) -> Iterator[tuple[int, Told | None, str]]:
     """In whatever order they end; only so many are handed out that an endless supply can be stopped."""
     with ProcessPoolExecutor(jobs) as pool:
         waiting: set[Future[tuple[int, Told | None, str]]] = set()
         for seed in seeds:
-            waiting.add(pool.submit(simulate, seed, more))
+            waiting.add(pool.submit(simulate, seed, more, crowd))
             if len(waiting) >= jobs * IN_FLIGHT_PER_JOB:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -103,17 +105,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--restores", action="store_true", help="in some of them catalogs are put back and lost")
     parser.add_argument("--joins", action="store_true", help="members join late, leave, are removed, and come back")
     parser.add_argument("--clones", action="store_true", help="machines are doubled while they run, volumes move")
+    parser.add_argument("--crowd", type=int, default=0, metavar="N", help="groups of N members")
+    parser.add_argument("--hub", type=int, default=0, metavar="N", help="measure what a hub of N members says, instead")
     options = parser.parse_args(arguments)
+    if options.hub:
+        measure(options.hub)
+        return 0
     more = frozenset(name for name in MORE if getattr(options, name))
     if options.minutes is not None:
         seeds: Iterable[int] = fresh_seeds(options.minutes)
     else:
         seeds = range(options.first, options.first + options.seeds)
     if options.jobs == 1:
-        results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, more) for seed in seeds)
+        results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, more, options.crowd) for seed in seeds)
     else:
-        results = run(seeds, options.jobs, more)
-    return report(results, trace=options.trace, more="".join(f" --{name}" for name in MORE if name in more))
+        results = run(seeds, options.jobs, more, options.crowd)
+    return report(
+        results,
+        trace=options.trace,
+        more="".join(f" --{name}" for name in MORE if name in more)
+        + (f" --crowd {options.crowd}" if options.crowd else ""),
+    )
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Story:
     """`run` once. Everything is drawn from the seed."""
 
     network = Network
+    acts_min = ACTS_MIN
 
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         self.seed = seed
@@ -75,7 +76,7 @@ class Story:
         self.fate = random.Random(f"fate {seed}")
         self.restores = restores and self.fate.random() < RESTORES
         self.backups: dict[str, MemoryDatabase] = {}
-        names = "abcd"[: self.rng.choice((2, 2, 3, 3, 3, 4))]
+        names = self._names()
         self.group = Group(
             names,
             seed,
@@ -101,6 +102,9 @@ class Story:
         self.crashes = 0
 
     # -- what kind of group it is
+
+    def _names(self) -> str:
+        return "abcd"[: self.rng.choice((2, 2, 3, 3, 3, 4))]
 
     def _pairs(self, names: str) -> str | None:
         """Mostly a full mesh, at times a chain or a hub."""
@@ -135,7 +139,7 @@ class Story:
 
     def run(self) -> Told:
         self._begin()
-        while self.acts < ACTS_MIN or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
+        while self.acts < self.acts_min or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
             self._burst()
             self._mishap()
             self.group.run(self.rng.choice((500, 2_000, 5_000, 10_000, 40_000)))
@@ -182,8 +186,8 @@ class Story:
             self.group.clock.note("act", member.name, name)
 
     def _mishap(self) -> None:
-        need_partition = self.acts > ACTS_MIN * 3 // 4 and self.partitions < PARTITIONS_MIN
-        need_crash = self.acts > ACTS_MIN * 3 // 4 and self.crashes < CRASHES_MIN
+        need_partition = self.acts > self.acts_min * 3 // 4 and self.partitions < PARTITIONS_MIN
+        need_crash = self.acts > self.acts_min * 3 // 4 and self.crashes < CRASHES_MIN
         if need_partition or self.rng.random() < 0.15:
             self._partition()
         if need_crash or self.rng.random() < 0.1:
@@ -216,7 +220,7 @@ class Story:
 
     def _check_not_empty(self) -> None:
         """A run that did nothing proves nothing."""
-        assert self.acts >= ACTS_MIN
+        assert self.acts >= self.acts_min
         assert self.partitions >= PARTITIONS_MIN
         assert self.crashes >= CRASHES_MIN
         assert self.group.ledger.trees_checked > 0
