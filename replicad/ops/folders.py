@@ -1,4 +1,4 @@
-"""Where a folder may be kept: checks of its root path before anything is done."""
+"""Where a folder may be kept: checks of its root path before anything is done; and in which one a path lies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from replicad.config.values import read_path
 from replicad.config.written import KeptFolder
 from replicad.errors import OperatorError, UsageError
+from replicad.ops.text import shown
 
 
 def check_root(text: str, kept: Sequence[KeptFolder], home: Path) -> Path:
@@ -68,3 +69,12 @@ def make_root(path: Path) -> None:
 
 def _nested(one: Path, other: Path) -> bool:
     return one == other or one in other.parents or other in one.parents
+
+
+def folder_of(path: bytes, kept: Sequence[KeptFolder]) -> tuple[KeptFolder, bytes]:
+    """The folder in which a path lies, and the path below its root. Raises OperatorError."""
+    for folder in kept:
+        for root in (os.fsencode(folder.path), os.path.realpath(os.fsencode(folder.path))):
+            if path.startswith(root + b"/"):
+                return folder, path[len(root) + 1 :]
+    raise OperatorError(f"{shown(path)} lies in no folder that is kept here: see `replicad folder list`")

@@ -30,12 +30,12 @@ from replicad.net.joining import join_by_token
 from replicad.net.refusal import Code, Refused
 from replicad.net.token import SECRET_BYTES, Token, decode_token, encode_token
 from replicad.ops import requests as r
-from replicad.ops.folders import check_root, make_root
+from replicad.ops.folders import check_root, folder_of, make_root
 from replicad.ops.home import Group, write_group
 from replicad.ops.joining import acquaintances, joiner_payload, open_answer
 from replicad.ops.keeper import Keeper, reading_of, take_first_records
 from replicad.ops.office import Office
-from replicad.ops.text import path_json, rfc3339, shown
+from replicad.ops.text import path_json, rfc3339
 
 Result = dict[str, Any]
 
@@ -158,6 +158,7 @@ async def folder_create(office: Office, request: r.FolderCreate) -> Result:
         raise OperatorError(f"there is a folder {name} already: join it with `replicad folder join {name} {path}`")
     await asyncio.to_thread(make_root, path)
     folder = await office.act(lambda keeper, now_ms: keeper.hierarchy.create_folder(name, now_ms))
+    await _begin_clean(office, folder)
     _keep(office, [*kept, KeptFolder(name, path)])
     await office.kept_changed()
     return {"id": folder.hex(), "name": name, "path": str(path)}
@@ -172,6 +173,7 @@ async def folder_join(office: Office, request: r.FolderJoin) -> Result:
     _check_known(name, reading)
     await asyncio.to_thread(make_root, path)
     folder = await office.act(lambda keeper, now_ms: keeper.hierarchy.join_folder(name, now_ms))
+    await _begin_clean(office, folder)
     _keep(office, [*kept, KeptFolder(name, path, merge=request.merge)])
     await office.kept_changed()
     return {"id": folder.hex(), "name": name, "path": str(path)}
@@ -277,7 +279,7 @@ async def rejoin(office: Office, request: r.Rejoin) -> Result:
 
 
 async def abandon(office: Office, request: r.Abandon) -> Result:
-    folder, below = _in_kept_folder(_path_of(request), read_kept(office.home))
+    folder, below = folder_of(_path_of(request), read_kept(office.home))
     done = await office.abandon(folder.name, below, force=request.force)
     return {"folder": folder.name, "path": path_json(below), "kept": done.kept, "gone": done.gone, "more": done.more}
 
@@ -428,6 +430,12 @@ def _keep(office: Office, folders: Sequence[KeptFolder]) -> None:
         raise OperatorError(f"cannot write into {office.home}: {error.strerror}") from error
 
 
+async def _begin_clean(office: Office, folder: bytes) -> None:
+    """The catalog of an earlier folder of this name, which others took out of the group, counts for nothing."""
+    await office.kept_changed()  # it has stopped
+    await office.discard(folder)
+
+
 async def _drop(office: Office, folder: KeptFolder, folder_id: bytes | None) -> None:
     """The folder is not kept here any more."""
     _keep(office, [other for other in read_kept(office.home) if other.name != folder.name])
@@ -444,15 +452,6 @@ def _path_of(request: r.Abandon) -> bytes:
     if not path.startswith(b"/"):
         raise UsageError("path: give an absolute path")
     return os.path.normpath(path)
-
-
-def _in_kept_folder(path: bytes, kept: Sequence[KeptFolder]) -> tuple[KeptFolder, bytes]:
-    """The folder in which a path lies, and the path below its root."""
-    for folder in kept:
-        for root in (os.fsencode(folder.path), os.path.realpath(os.fsencode(folder.path))):
-            if path.startswith(root + b"/"):
-                return folder, path[len(root) + 1 :]
-    raise OperatorError(f"{shown(path)} lies in no folder that is kept here: see `replicad folder list`")
 
 
 def _read_settings(given: Mapping[str, str]) -> dict[str, object]:

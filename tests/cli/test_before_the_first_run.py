@@ -8,6 +8,7 @@ import pytest
 
 from replicad.cli.main import main
 from replicad.ops.home import locked
+from replicad.ops.office import folder_catalog
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -53,6 +54,22 @@ def test_folders_are_made_and_listed_before_the_first_run(cli: Cli, tmp_path: Pa
     assert cli("folder", "remove", "docs")[0] == 0
     assert json.loads(cli("folder", "list", "--json")[1]) == {"folders": []}
     assert path.is_dir()
+
+
+@pytest.mark.parametrize(("ends", "begins"), [("remove", "create"), ("leave", "join")])
+def test_a_folder_that_begins_anew_finds_no_catalog_of_an_earlier_one(
+    cli: Cli, tmp_path: Path, ends: str, begins: str
+) -> None:
+    """Where others took it out of the group its catalog has stayed: it would bring back what was in that folder."""
+    cli("init", "--name", "alpha")
+    cli("folder", "create", "docs", str(tmp_path / "docs"))
+    folder = bytes.fromhex(json.loads(cli("folder", "list", "--json")[1])["folders"][0]["id"])
+    cli("folder", ends, "docs", "--now")
+    left = folder_catalog(tmp_path / "home", folder)
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"of an earlier folder")
+    assert cli("folder", begins, "docs", str(tmp_path / "docs"))[0] == 0
+    assert not left.exists()
 
 
 def test_how_a_folder_is_kept_is_set_and_taken_back(cli: Cli, tmp_path: Path) -> None:
