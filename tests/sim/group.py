@@ -258,6 +258,8 @@ class Group:
         no disk tells that from a file which was moved and whose name another took before anybody looked: the rule for
         editors' saves (engine.scan_moves) takes both for a backup, so a swap with a new file is one as well.
         """
+        if self.ledger.doubled:
+            return  # a deletion may have to be made again (docs/safety.md, section 7)
         excused = self.ledger.common | self.ledger.all_affirmed()
         for name, member in self.members.items():
             for path, data in files(member).items():

@@ -1,7 +1,7 @@
 """Members of which there are two: a machine, or its disks, copied while it runs; and volumes that only moved.
 
-Both have one key, so each of the others has a link with one of them at a time: whoever connects takes it from the other
-(net.pairs). Somebody notices in the end, and stops one of them for good.
+Both have one key, so each of the others has a link with one of them at a time: the one that came first has it for as
+long as it lasts (net.pairs). Somebody notices in the end, and stops one of them for good.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = 0.3
 
 
 class TwinNetwork(Network):
-    """Of two with one id the last to connect has the link."""
+    """Of two with one id the first to connect has the link; one that is dead and not given up yet goes for it."""
 
     def _attach(self, member: SimMember, peer: SimMember, session: Session) -> None:
         for name, other in list(member.sessions.items()):
@@ -37,7 +37,15 @@ class TwinNetwork(Network):
         super()._attach(member, peer, session)
 
     def _can_link(self, one: SimMember, other: SimMember) -> bool:
-        return one.id != other.id and super()._can_link(one, other)
+        return one.id != other.id and super()._can_link(one, other) and not self._is_taken(one, other)
+
+    def _is_taken(self, one: SimMember, other: SimMember) -> bool:
+        return any(
+            peer.id == twin.id and self.connected(member.name, twin.name) and self._open(member.name, twin.name)
+            for member, peer in ((one, other), (other, one))
+            for twin in self._members.values()
+            if twin is not peer
+        )
 
 
 def twin_of(member: SimMember, name: str, *, moved: bool) -> SimMember:
