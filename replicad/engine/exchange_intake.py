@@ -55,8 +55,7 @@ class Intake:
         taken = take(row, page.begin, page.end, page.head, shown is not None)
         cns = CNSet.of(cn for record in records for cn in record.cns())
         learned = cns.union(shown) if taken.learn and shown is not None else cns
-        held = Draft(self._catalog)
-        fresh = [record for record in records if asked or not self._was_forgotten(held, record)]
+        fresh = records if asked else self._without_forgotten(records)
         self._store(peer, page, fresh, learned, taken, now_ms)
         self._settle(peer, page, records, cns.minus(before), offers.union(shown or EMPTY), now_ms)
         if shown is not None and taken.learn:
@@ -100,16 +99,20 @@ class Intake:
         self._memory.set_row(peer, page.replica, taken.row)
         self._memory.rows_stored()
 
-    def _was_forgotten(self, draft: Draft, record: Record) -> bool:
+    def _without_forgotten(self, records: Sequence[Record]) -> Sequence[Record]:
         """What is known and not held was deleted, and the deletion forgotten (docs/safety.md, section 3). Neither a
-        page that was long on its way nor a member that has not heard of it brings it back (I7). Of a record in part,
-        this member has told that it knows the rest."""
-        if draft.object(record.uid) is not None:
-            return False
+        page that was long on its way nor a member that has not heard of it brings it back (I7)."""
+        known = {record.uid for record in records if self._is_known(record)}
+        dead = known.difference(state.record.uid for state in self._catalog.objects(known)) if known else known
+        return [record for record in records if record.uid not in dead]
+
+    def _is_known(self, record: Record) -> bool:
+        """Whether this member knows anything of the object: of a record in part it has told that it knows the rest."""
         if record.place is None or record.content is None:
             return True
         creation = created_by(record.uid)
-        return any(cn in draft.known for cn in record.cns()) or (creation is not None and creation in draft.known)
+        known = self._catalog.known
+        return any(cn in known for cn in record.cns()) or (creation is not None and creation in known)
 
     def _settle(
         self, peer: MemberId, page: Page, records: Sequence[Record], fresh: CNSet, offers: CNSet, now_ms: int
