@@ -101,6 +101,8 @@ class Ledger:
         """Two machines may have given out the same CNs."""
         self.ambiguous: set[Cn] = set()
         """Those that were given out twice: of what they stand for nothing is concluded."""
+        self.made_void: set[Cn] = set()
+        """Contents that they have made then; by slot."""
         self.trees_checked = 0
 
     def disk(self, member: SimMember) -> Disk:
@@ -201,9 +203,19 @@ class Ledger:
                 self._saw(disk, state)
             self._collected(member, dropped)
         if catalog.known != known and not self.doubled:  # else it is looked at when all is mended
-            self.check_knowledge(member, catalog, catalog.known.minus(known))
+            fresh = catalog.known.minus(known)
+            self.check_knowledge(member, catalog, fresh)
+            self._stand(member, fresh)
         if disk.commits % TREE_EVERY == 0:
             self.check_tree(member, catalog)
+
+    def _stand(self, member: SimMember, fresh: CNSet) -> None:
+        """What a member made that was put back, before it met anyone who could tell, stands where another has it."""
+        for cn in [cn for cn in self.made_void if cn in fresh]:
+            made = self.made[_slot(cn, True)]
+            if made.member != member.name:
+                self.affirmed.add(made.digest)
+                self.made_void.discard(cn)
 
     def _collected(self, member: SimMember, dropped: list[Record]) -> None:
         """What is forgotten is a deletion that every living member has carried out."""
@@ -268,6 +280,8 @@ class Ledger:
                 assert at.uid == one.uid, f"I5: {cn} stands for two changes"
                 continue
             self.made[_slot(cn, content)] = entry
+            if content and member.name in self.void:
+                self.made_void.add(cn)
 
     def _is_of_another(self, slot: Cn, member: SimMember, raw: bytes) -> bool:
         found = [self.made.get(one) for one in (slot, Cn(slot.replica, -slot.counter))]
