@@ -94,6 +94,14 @@ _PENDING_AFTER = prepared(
     "uid_",
     "limit_",
 )
+_LONGEST_PENDING = prepared(
+    at_most(
+        select(OBJECT.c.pending_since_ms)
+        .where(OBJECT.c.pending_commit.is_not(None))
+        .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
+    ),
+    "limit_",
+)
 _TOMBSTONES = prepared(
     at_most(
         select(OBJECT.c.stored_ms, OBJECT.c.uid)
@@ -348,6 +356,16 @@ class Lookups:
         """(when it was stored, UID) of at most `limit` objects that are gone, stored at `until_ms` or before, beyond
         `after` in that order. The clock that stored them may have been another one."""
         return [(row[0], row[1]) for row in self._rows(_TOMBSTONES, until_ms, *after, limit)]
+
+    def first_tombstone_ms(self) -> int | None:
+        """When the first of `tombstones` was stored; None where there are none."""
+        rows = self.tombstones(2**62, (-1, b""), 1)
+        return rows[0][0] if rows else None
+
+    def longest_pending_ms(self) -> int | None:
+        """Since when the object waits that became pending first; None where none waits."""
+        rows = self._rows(_LONGEST_PENDING, 1)
+        return rows[0][0] if rows else None
 
     def uids_at(self, node: NodeId) -> Sequence[Uid]:
         return (ROOT,) if node == ROOT_NODE else self._uids(_AT_NODE, node)

@@ -131,14 +131,6 @@ _PENDING_REGISTERS = prepared(
         (OBJECT.c.node.is_not(None) & OBJECT.c.base_content_raw.is_(None)),
     ).where(OBJECT.c.pending_commit.is_not(None))
 )
-_LONGEST_PENDING = prepared(
-    at_most(
-        select(OBJECT.c.pending_since_ms)
-        .where(OBJECT.c.pending_commit.is_not(None))
-        .order_by(OBJECT.c.pending_commit, OBJECT.c.uid)
-    ),
-    "limit_",
-)
 
 
 class _Numbered:
@@ -252,8 +244,7 @@ class Pages(Ledger):
 
     def pending_tally(self) -> tuple[int, int, int | None]:
         """(pending objects, bytes of live content not yet installed, since when the longest waits)."""
-        longest = self._rows(_LONGEST_PENDING, 1)
-        return self._summary.pending_objects, self._summary.pending_bytes, longest[0][0] if longest else None
+        return self._summary.pending_objects, self._summary.pending_bytes, self.longest_pending_ms()
 
     def not_installed(self) -> CNSet:
         """The CNs of those registers of pending objects that are not the object's base."""

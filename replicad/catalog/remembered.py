@@ -53,7 +53,9 @@ class Answers:
         self.cuts: Sequence[Uid] | None = None
         self.metas: dict[str, bytes | None] = {}
         self.first_out_ms: tuple[int | None] | None = None
-        """None: not known."""
+        """None: not known. So are these:"""
+        self.longest_pending_ms: tuple[int | None] | None = None
+        self.first_tombstone_ms: tuple[int | None] | None = None
 
     def follow(
         self, draft: Draft, pairs: Iterable[Pair], old_nodes: Mapping[NodeId, NodeRow], first_new: NodeId
@@ -108,8 +110,13 @@ class Answers:
         _shift(self.uids_at, uid, old and old.node, new and new.node)
         _shift(self.hidden_at, uid, old and old.beneath, new and new.beneath)
         _shift(self.group_members, uid, old and old.group_uid, new and new.group_uid)
-        if any(row is not None and row.cut_parent is not None for row in (old, new)):
+        rows = [row for row in (old, new) if row is not None]
+        if any(row.cut_parent is not None for row in rows):
             self.cuts = None
+        if any(row.pending_commit is not None for row in rows):
+            self.longest_pending_ms = None
+        if not all(row.live for row in rows):
+            self.first_tombstone_ms = None
 
 
 def _present_key(row: ObjectRow | None) -> tuple[Uid, bytes] | None:
@@ -209,6 +216,16 @@ class Remembering(Ledger):
         if self._answers.first_out_ms is None:
             self._answers.first_out_ms = (super().first_out_ms(),)
         return self._answers.first_out_ms[0]
+
+    def longest_pending_ms(self) -> int | None:
+        if self._answers.longest_pending_ms is None:
+            self._answers.longest_pending_ms = (super().longest_pending_ms(),)
+        return self._answers.longest_pending_ms[0]
+
+    def first_tombstone_ms(self) -> int | None:
+        if self._answers.first_tombstone_ms is None:
+            self._answers.first_tombstone_ms = (super().first_tombstone_ms(),)
+        return self._answers.first_tombstone_ms[0]
 
     def _kept(self, kept: dict[_Key, _Value], key: _Key, ask: Callable[[_Key], _Value]) -> _Value:
         try:

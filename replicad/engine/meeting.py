@@ -159,10 +159,10 @@ class Meetings:
 
     def stale_towards(self) -> list[MemberId]:
         """Connected peers that have forgotten deletions which this catalog does not know, though it knows anything."""
-        known, compared = self._catalog.known.union(self._own_state().purged), self.compared
-        if not self._catalog.known:
+        purged = {peer: link.purged for peer, link in self._links.items() if link.purged}
+        if not purged or not self._catalog.known:
             return []
-        purged = {peer: link.purged for peer, link in self.met().items() if link.purged}
+        known, compared = self._catalog.known.union(self._own_state().purged), self.compared
         return [p for p, one in purged.items() if not known.union(compared.get(p, EMPTY)).contains_all(one)]
 
     def _open_or_close(self, peer: MemberId, now_ms: int, out: list[Effect]) -> None:

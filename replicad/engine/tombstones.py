@@ -6,7 +6,7 @@ had installed when it, or one whose purged set it has taken over, forgot somethi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -46,6 +46,8 @@ class Tombstones:
         self._lifetime_ms = lifetime_ms
         self._after: tuple[int, Uid] = (-1, b"")
         self._due_ms = now_ms
+        self._in_vain: tuple[int, CNSet, Sequence[tuple[int, Uid]]] | None = None
+        """The catalog's commits, what all had installed, and the tombstones of which none could be dropped."""
         stored = catalog.meta(PURGED_META)
         self.purged = CNSet.decode(_sets.decode(stored)) if stored is not None else EMPTY
 
@@ -82,7 +84,7 @@ class Tombstones:
         """Look at the next tombstones, if it is time. Owns its transaction."""
         if now_ms < self._due_ms:
             return []
-        found = self._catalog.tombstones(now_ms - self._lifetime_ms(), self._after, LOOKED_AT_A_STEP)
+        found = self._old_enough(now_ms - self._lifetime_ms())
         circle = self._circle() if found else None
         if circle is None or not circle.may_collect or self._catalog.first_out_ms() is not None:
             return self._end_walk(now_ms)
@@ -90,10 +92,19 @@ class Tombstones:
             return [FoundingOver(), *self._end_walk(now_ms)]
         self._after = found[-1]
         installed = self._installed(circle)
-        dropped = self._drop([uid for _, uid in found], installed, now_ms)
+        looked_at = (self._catalog.commits, installed, found)
+        dropped = looked_at != self._in_vain and self._drop([uid for _, uid in found], installed, now_ms)
+        self._in_vain = looked_at if not dropped else None
         if len(found) < LOOKED_AT_A_STEP:
             self._end_walk(now_ms)
         return [Changed(), *self._exchange.after_commit(now_ms)] if dropped else []
+
+    def _old_enough(self, until_ms: int) -> Sequence[tuple[int, Uid]]:
+        """The next ones stored at `until_ms` or before, in the walk's order."""
+        first_ms = self._catalog.first_tombstone_ms()
+        if first_ms is None or first_ms > until_ms:
+            return ()
+        return self._catalog.tombstones(until_ms, self._after, LOOKED_AT_A_STEP)
 
     def _end_walk(self, now_ms: int) -> list[Effect]:
         self._after = (-1, b"")

@@ -11,6 +11,7 @@ without its marker is the engine's to decide.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from replicad.errors import FileTrouble
 from replicad.files.fs import DIRECTORY, FileSystem
@@ -76,7 +77,9 @@ def read_marker(fs: FileSystem) -> RootIdentity | None:
     return RootIdentity(_marker_in(text), inode, fs.filesystem_uuid())
 
 
+@lru_cache(256)
 def _marker_in(text: bytes) -> bytes:
+    """One for each folder that is open: it is read before each piece of work."""
     match = _LINE.match(text)
     if match is None:
         raise FileTrouble(MARKER, "is damaged: it holds no marker", transient=False)

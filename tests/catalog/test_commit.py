@@ -170,6 +170,7 @@ def test_counts_follow_an_object_from_pending_to_installed_to_gone(catalog: Cata
     draft.put(ObjectState(held, pending=True))
     catalog.commit(draft, now_ms=5)
     assert (catalog.counts(), catalog.pending_tally()) == ((1, 7), (1, 7, 5))
+    assert catalog.first_tombstone_ms() is None
     draft = Draft(catalog)
     number = draft.new_node_id()
     draft.put_node(node(number))
@@ -181,10 +182,12 @@ def test_counts_follow_an_object_from_pending_to_installed_to_gone(catalog: Cata
     draft.update(held.uid, record=gone, base_content_raw=held.content_raw, pending=True)
     catalog.commit(draft, now_ms=7)
     assert (catalog.counts(), catalog.pending_tally()) == ((0, 0), (1, 0, 7))
+    assert catalog.first_tombstone_ms() == 7
     draft = Draft(catalog)
     draft.drop(held.uid)
     catalog.commit(draft, now_ms=8)
     assert (catalog.counts(), catalog.pending_tally()) == ((0, 0), (0, 0, None))
+    assert catalog.first_tombstone_ms() is None
     assert catalog.not_installed() == CNSet()
 
 

@@ -569,9 +569,22 @@ def _hash_now(fs: MemoryFileSystem, path: bytes) -> HashOutcome:
         return error
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """What is handed to an executor is done when it is handed over: nobody has to be woken for it."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        done = executor.submit(func, *args)
+        future = self.create_future()
+        if (error := done.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(done.result())
+        return future
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     """One for all: nothing ever waits on it."""
-    loop = asyncio.new_event_loop()
+    loop = _Loop()
     atexit.register(loop.close)
     return loop

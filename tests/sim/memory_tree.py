@@ -9,7 +9,8 @@ does: whoever takes a number for an identity fails soon.
 import errno
 import heapq
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from replicad.files.fs import DIRECTORY, FILE, SYMLINK, Stat
 from replicad.files.paths import components
@@ -17,6 +18,12 @@ from replicad.files.paths import components
 NAME_MAX = 255
 TARGET_MAX = 4095
 ROOT_MOUNT = 1
+
+
+@lru_cache(4_096)
+def _names(path: bytes) -> tuple[bytes, ...]:
+    """As `components`: the same few paths are asked for all the time."""
+    return tuple(components(path))
 
 
 def failure(code: int, path: bytes = b"") -> OSError:
@@ -116,17 +123,16 @@ class Tree:
 
     def directory(self, path: bytes) -> Node:
         """The directory at a path; a symlink on the way is none."""
-        return self.walk(components(path), path)
+        return self.walk(_names(path), path)
 
     def place(self, path: bytes) -> tuple[Node, bytes]:
         """The directory that an entry is in, and its name."""
-        names = components(path)
-        if not names:
+        *above, name = _names(path) or (None,)
+        if name is None:
             raise ValueError(f"not the path of an entry within a folder: {path!r}")
-        name = names.pop()
-        return self.walk(names, path), name
+        return self.walk(above, path), name
 
-    def walk(self, names: list[bytes], path: bytes) -> Node:
+    def walk(self, names: Iterable[bytes], path: bytes) -> Node:
         node = self.root
         for name in names:
             node = self.entry(node, name)
