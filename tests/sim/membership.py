@@ -223,6 +223,8 @@ class Membership:
         assert not member.up
         self.group.clock.note("joins", member.name, merge)
         self.group.counts["joins"] += 1
+        self._kept.discard(member.name)  # left first, where it was not in the replica list any more
+        member.put_catalog_back(None)  # as ops.operations: one of an earlier folder of this name may be there
         self.group.ledger.joins(member)
         member.settings = self.group.settings
         self._merges.discard(member.name)
@@ -249,6 +251,28 @@ class Membership:
         member.put_catalog_back(None)
         self.group.ledger.left_folder(member)
         self._depart(member)
+
+    def remove_folder(self, by: SimMember) -> None:
+        """From the group. It ends on each member as that hears of it; nobody is in it any more."""
+        self.group.clock.note("folder removed", by.name)
+        for member in list(self.group.members.values()):
+            self.group.ledger.left_folder(member)
+            self._depart(member)
+        self._declarers.clear()
+        self.keeper(by).act(lambda one, now_ms: one.remove_folder(NAME, now_ms))
+
+    def create_folder(self, member: SimMember) -> None:
+        """Anew, where it was removed: this member's disk founds it."""
+        self.group.clock.note("folder created", member.name)
+        member.put_catalog_back(None)
+        self.group.founded = False
+        self._begun.discard(member.name)
+        self.keeper(member).act(lambda one, now_ms: one.create_folder(NAME, now_ms)[1])
+        self._kept.add(member.name)
+        self.departed.pop(member.name)
+        self.group.members[member.name] = member
+        member.start()
+        self.network.match(member)
 
     def remove(self, by: SimMember, member: SimMember) -> None:
         """From the group, for good; it hears of it when it does."""
@@ -308,6 +332,8 @@ class Membership:
         keeper = self.keeper(member)
         if not keeper.up:
             return
+        if member.up and self.info(member) is None:
+            self._kept.discard(member.name)  # it was removed; its catalog stays
         if member.up and member.id not in self.listed(member):
             member.stop_folder()
         elif not member.up and member.name not in self._beginning and self._may_run(member):

@@ -121,3 +121,28 @@ def test_a_removed_member_comes_back_under_another_key_with_its_disk() -> None:
     group.heal()
     assert_tree(group, {"f": 1})
     assert kept(member) == [2, 4, 5]
+
+
+def test_a_folder_made_anew_under_the_name_of_one_that_was_removed_begins_with_its_maker_alone() -> None:
+    """c has not heard of the one or the other, and goes on in the old one until it does."""
+    group, membership = a_membership("abc", {"f": 1, "g": 2, "h": 3})
+    a, b, c = (group[name] for name in "abc")
+    cut_off(group, "c")
+    group.run(MINUTE_MS)
+    put(c, "of-the-old-one", 4)
+    membership.remove_folder(b)
+    group.run(MINUTE_MS)
+    assert (a.up, b.up, c.up) == (False, False, True)
+    delete(a, "g")
+    put(a, "f", 5)
+    membership.create_folder(a)
+    group.run(MINUTE_MS)
+    membership.join_folder(b)
+    group.heal()
+    assert_tree(group, {"f": 5, "h": 3})
+    assert kept(b) == [1, 2]
+    assert not c.up, "it is not in the folder's replica list: leave it, and join it again"
+    membership.join_folder(c)
+    group.heal()
+    assert_tree(group, {"f": 5, "h": 3})
+    assert kept(c) == [1, 2, 4]
