@@ -15,7 +15,7 @@ from replicad.catalog.store import Catalog
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.draft import Draft
 from replicad.core.full_tree import full_tree
-from replicad.core.ids import Cn, Uid
+from replicad.core.ids import Cn, ReplicaId, Uid
 from replicad.core.records import DIRECTORY, FILE, Record, content_key, open_record, place_key
 from replicad.core.tree import tree_of
 from replicad.core.view import ObjectState
@@ -99,6 +99,8 @@ class Ledger:
         """Members whose users' acts may count for nothing: their catalogs were put back, and they do not take part."""
         self.doubled = False
         """Two machines may have given out the same CNs."""
+        self.twofold: set[ReplicaId] = set()
+        """Their replica ids: of one that was dropped another may be known."""
         self.ambiguous: set[Cn] = set()
         """Those that were given out twice: of what they stand for nothing is concluded."""
         self.made_void: set[Cn] = set()
@@ -329,7 +331,7 @@ class Ledger:
     def _check_held(self, member: SimMember, catalog: Catalog, cn: Cn, *, at_the_end: bool) -> None:
         for content in (False, True):
             made = self.made.get(_slot(cn, content))
-            if made is None:
+            if made is None or not self.twofold.isdisjoint((cn.replica, int.from_bytes(made.uid[:8], "big"))):
                 continue
             state = catalog.object(made.uid)
             if made.uid in self.forgotten and self._was_forgotten(made, state, at_the_end=at_the_end):

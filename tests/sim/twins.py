@@ -157,6 +157,7 @@ class TwinStory(Story):
         self.twins += 1
         if not sees:
             self.group.ledger.doubled = self.group.faulty = True
+            self.group.ledger.twofold.add(member.catalog.replica)
         twin = twin_of(member, f"{member.name}{self.twins}", moved=sees)
         self.hands[twin.name] = Hand(twin, random.Random(f"{self.seed} hand {twin.name}"))
         if self.doubling.random() < 0.6:
