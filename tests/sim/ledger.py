@@ -105,6 +105,8 @@ class Ledger:
         """Those that were given out twice: of what they stand for nothing is concluded."""
         self.made_void: set[Cn] = set()
         """Contents that they have made then; by slot."""
+        self.known: dict[str, CNSet] = {}
+        """Of each member, when it last committed."""
         self.trees_checked = 0
 
     def disk(self, member: SimMember) -> Disk:
@@ -204,6 +206,7 @@ class Ledger:
             for state in draft.states.values():
                 self._saw(disk, state)
             self._collected(member, dropped)
+        self.known[member.name] = catalog.known
         if catalog.known != known and not self.doubled:  # else it is looked at when all is mended
             fresh = catalog.known.minus(known)
             self.check_knowledge(member, catalog, fresh)
@@ -279,11 +282,23 @@ class Ledger:
                 continue
             if at is not None and at.raw != raw:
                 # An adopted base keeps its content's CN and has the disk's mode and mtime.
-                assert at.uid == one.uid, f"I5: {cn} stands for two changes"
-                continue
+                if at.uid == one.uid:
+                    continue
+                # What went with a catalog, and nobody has heard of, is no more.
+                assert self.any_forgot, f"I5: {cn} stands for two changes"
+                heard = any(cn in known for name, known in self.known.items() if name != member.name)
+                assert not heard, f"I5: {cn}, which is known elsewhere, stands for two changes"
+                self._never_made(cn)
             self.made[_slot(cn, content)] = entry
             if content and member.name in self.void:
                 self.made_void.add(cn)
+
+    def _never_made(self, first: Cn) -> None:
+        """This and all later ones of its replica id: they are given out anew."""
+        for slot in [
+            slot for slot in self.made if slot.replica == first.replica and abs(slot.counter) >= first.counter
+        ]:
+            del self.made[slot]
 
     def _is_of_another(self, slot: Cn, member: SimMember, raw: bytes) -> bool:
         found = [self.made.get(one) for one in (slot, Cn(slot.replica, -slot.counter))]
