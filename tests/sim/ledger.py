@@ -97,6 +97,8 @@ class Ledger:
         """Of the void members those that have begun to rejoin."""
         self.void: set[str] = set()
         """Members whose users' acts may count for nothing: their catalogs were put back, and they do not take part."""
+        self.rejoining: set[str] = set()
+        """Those that rejoin, for whatever reason, when they last committed: their disks claim nothing."""
         self.doubled = False
         """Two machines may have given out the same CNs."""
         self.twofold: set[ReplicaId] = set()
@@ -129,7 +131,7 @@ class Ledger:
         self.destroyed[digest] = member.name
         if digest in self.disk(member).seen:
             self.condemned[digest] = member.name
-            if member.name in self.void:
+            if member.name in self.void or member.name in self.rejoining:
                 self.affirmed.add(digest)
 
     def looked(self, member: SimMember) -> None:
@@ -207,6 +209,8 @@ class Ledger:
                 self._saw(disk, state)
             self._collected(member, dropped)
         self.known[member.name] = catalog.known
+        if member.replica is not None:
+            (self.rejoining.add if member.running.course.why else self.rejoining.discard)(member.name)
         if catalog.known != known and not self.doubled:  # else it is looked at when all is mended
             fresh = catalog.known.minus(known)
             self.check_knowledge(member, catalog, fresh)
