@@ -499,7 +499,9 @@ class FolderReplica:
     def _blocked_objects(self) -> Sequence[BlockedObject]:
         found: dict[Uid, str] = dict(self.fetching.waiting())
         found.update(self.workbench.waiting())
-        return [(uid, self._path_of(uid), why) for uid, why in sorted(found.items())]
+        # What has been superseded while it waited is forgotten when its turn comes: it hinders nothing any more.
+        pending = {state.record.uid for state in self.catalog.objects(list(found)) if state.pending}
+        return [(uid, self._path_of(uid), why) for uid, why in sorted(found.items()) if uid in pending]
 
     def _path_of(self, uid: Uid) -> bytes:
         """Where it is wanted, or else where it is."""

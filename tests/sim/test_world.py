@@ -8,6 +8,7 @@ import pytest
 
 from replicad.core.effects import Effect
 from replicad.core.fetching import NO_SOURCE
+from replicad.core.records import FILE
 from replicad.engine.abandoning import HeldElsewhereError, abandon_path
 from replicad.engine.deciding import decide
 from replicad.engine.folder import FolderReplica
@@ -15,6 +16,7 @@ from replicad.engine.phases import IN_ERROR, NORMAL, Phase
 from replicad.engine.polling import POLL_INTERVAL_MS, SILENT
 from replicad.errors import OperatorError
 from tests.sim.group import Group
+from tests.sim.ledger import records_of
 from tests.sim.member import SimMember
 from tests.sim.script import (
     Tree,
@@ -358,3 +360,12 @@ def test_clocks_that_are_hours_off_hold_nothing_up_and_one_a_day_ahead_is_told()
     put(c, "f", 103)
     group.heal()
     assert_tree(group, {"f": 103, "new2": 102, "new3": 3, "new4": 4, "new5": 5})
+
+
+def test_what_was_superseded_while_it_waited_is_not_listed_as_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is forgotten when its turn comes; a status in between would name what hinders nothing."""
+    group = a_group("ab", {"f": 1})
+    replica = group["a"].running
+    (uid,) = [record.uid for record in records_of(group["a"].catalog) if record.kind == FILE]
+    monkeypatch.setattr(replica.workbench, "waiting", lambda: [(uid, "the directory that it is in is not known yet")])
+    assert replica.blocked() == []
