@@ -1,6 +1,6 @@
 """Plants: a test counts when it goes red as soon as the code it guards is broken.
 
-    python -m tests.plants.run [--jobs N] [NAME ...]
+    python -m tests.plants.run [--jobs N] [--green] [NAME ...]
 
 Each `NAME.patch` beside this file begins with
 
@@ -265,8 +265,9 @@ def check_copy_is_used(project: Path) -> None:
         raise SystemExit(f"replicad is imported from {found}, not from the copy in {project}")
 
 
-def run(root: Path, patches: list[Path], runners: Runners) -> int:
-    """Tries every plant and prints a line for each; returns how many failed."""
+def run(root: Path, patches: list[Path], runners: Runners, *, green: bool = False) -> int:
+    """Tries every plant and prints a line for each; returns how many failed. `green`: that the tests are so without
+    their plants has just been seen."""
     plants: list[Plant] = []
     failed = 0
 
@@ -285,14 +286,17 @@ def run(root: Path, patches: list[Path], runners: Runners) -> int:
         copy_project(root, base)
         check_copy_is_used(base)
         tests = sorted({red for plant in plants for red in plant.red})
-        with runners.one() as runner:
-            outcomes = run_tests(runner, base, tests, limit_s=None, stop_when_red=False)
+        outcomes: list[Outcome] = []
+        if not green:
+            with runners.one() as runner:
+                outcomes = run_tests(runner, base, tests, limit_s=None, stop_when_red=False)
         untouched = marks(base)
 
         def judge(plant: Plant) -> tuple[PlantError | None, float]:
             started = time.monotonic()
             try:
-                judge_green(plant, outcomes)
+                if not green:
+                    judge_green(plant, outcomes)
                 try_plant(runners, plant, base)
             except PlantError as error:
                 return error, time.monotonic() - started
@@ -310,6 +314,7 @@ def run(root: Path, patches: list[Path], runners: Runners) -> int:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.plants.run", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=min(JOBS_MAX, os.cpu_count() or 1), help="plants tried at once")
+    parser.add_argument("--green", action="store_true", help="all tests have just passed: do not run them first")
     parser.add_argument("names", nargs="*", metavar="NAME", help="the plants to try; all if none is named")
     options = parser.parse_args(arguments)
     patches = {patch.stem: patch for patch in sorted(HERE.glob("*.patch"))}
@@ -321,7 +326,7 @@ def main(arguments: list[str]) -> int:
         print(f"no plants in {HERE}", file=sys.stderr)
         return 1
     with Runners(options.jobs) as runners:
-        return 1 if run(ROOT, chosen, runners) else 0
+        return 1 if run(ROOT, chosen, runners, green=options.green) else 0
 
 
 if __name__ == "__main__":
