@@ -172,8 +172,13 @@ def _make(path: Path) -> None:
 
 
 def _check(path: Path, connection: sqlite3.Connection, how: str = "quick_check") -> None:
-    with closing(connection.execute(f"PRAGMA {how}(1)")) as cursor:
-        verdict = cursor.fetchone()[0]
-    if verdict != "ok":
-        line = " ".join(str(verdict).split())
+    line = unsoundness(connection, how)
+    if line:
         raise CatalogError(f"the catalog {path} is corrupt ({line}): {MEND}")
+
+
+def unsoundness(connection: sqlite3.Connection, how: str) -> str:
+    """The first thing that SQLite finds wrong, in one line; "" where all is well. `how`: the name of its check."""
+    with closing(connection.execute(f"PRAGMA {how}(1)")) as cursor:
+        verdict = str(cursor.fetchone()[0])
+    return "" if verdict == "ok" else " ".join(verdict.split())

@@ -70,8 +70,7 @@ class Reader(Ranges):
     def _unsound(self) -> str:
         """What SQLite finds wrong with pages and indexes, the first of it."""
         with converted(self._where):
-            verdict = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-        return "" if verdict == "ok" else " ".join(verdict.split())
+            return database.unsoundness(self._db, "integrity_check")
 
     def close(self) -> None:
         if self._own:
