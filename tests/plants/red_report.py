@@ -10,6 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 BROKEN_FORM = (SyntaxError, NameError, ImportError)
 """What a patch gets that breaks the program's text instead of its behaviour; that proves nothing."""
@@ -62,5 +63,8 @@ class RedReport:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A red test has done its work with its first counterexample; to make it small takes hypothesis many times as long.
+    settings.register_profile("red", settings.default, phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("red")
     order = json.loads(Path(os.environ["RED_TESTS"]).read_text())
     config.pluginmanager.register(RedReport(**order, results=Path(os.environ["RED_RESULTS"])))

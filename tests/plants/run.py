@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,8 +192,13 @@ class Runners:
             runner.close()
 
 
+def compile_tests(runner: Runner, base: Path, tests: list[str]) -> None:
+    """Leaves the compiled forms of everything beside the sources, pytest's own of the tests too, for all copies to share."""
+    run_tests(runner, base, tests, limit_s=None, stop_when_red=False, more=["--collect-only"])
+
+
 def run_tests(
-    runner: Runner, project: Path, tests: list[str], *, limit_s: float | None, stop_when_red: bool
+    runner: Runner, project: Path, tests: list[str], *, limit_s: float | None, stop_when_red: bool, more: Sequence[str] = ()
 ) -> list[Outcome]:
     """The outcomes of `tests` in `project`; a test that could not be run, or not to its end, has none."""
     files = sorted({test.partition("::")[0] for test in tests})
@@ -205,7 +210,7 @@ def run_tests(
         order.write_text(json.dumps({"tests": tests, "limit_s": limit_s, "stop_when_red": stop_when_red}))
         arguments = [
             "-p", "red_report", "-p", "no:cacheprovider", "-q", "--continue-on-collection-errors",
-            f"--basetemp={scratch}/tmp", "--hypothesis-seed=0", *present,
+            f"--basetemp={scratch}/tmp", "--hypothesis-seed=0", *more, *present,
         ]  # fmt: skip
         # Programs that a test starts must be the planted ones too, wherever they are started.
         environment = os.environ | {
@@ -287,8 +292,10 @@ def run(root: Path, patches: list[Path], runners: Runners, *, green: bool = Fals
         check_copy_is_used(base)
         tests = sorted({red for plant in plants for red in plant.red})
         outcomes: list[Outcome] = []
-        if not green:
-            with runners.one() as runner:
+        with runners.one() as runner:
+            if green:
+                compile_tests(runner, base, tests)
+            else:
                 outcomes = run_tests(runner, base, tests, limit_s=None, stop_when_red=False)
         untouched = marks(base)
 
