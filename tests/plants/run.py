@@ -198,7 +198,13 @@ def compile_tests(runner: Runner, base: Path, tests: list[str]) -> None:
 
 
 def run_tests(
-    runner: Runner, project: Path, tests: list[str], *, limit_s: float | None, stop_when_red: bool, more: Sequence[str] = ()
+    runner: Runner,
+    project: Path,
+    tests: list[str],
+    *,
+    limit_s: float | None,
+    stop_when_red: bool,
+    more: Sequence[str] = (),
 ) -> list[Outcome]:
     """The outcomes of `tests` in `project`; a test that could not be run, or not to its end, has none."""
     files = sorted({test.partition("::")[0] for test in tests})
