@@ -265,19 +265,12 @@ class FolderReplica:
         if self._reports:
             return now_ms
         due = [self.exchange.next_due_ms(), self.fences.next_due_ms()]
-        due.append(self.preserved.next_due_ms(now_ms, disk=not self.root.fault))
         if self.verifying is not None:
             due.append(self.verifying.next_due_ms())
-        due.append(self.root.next_due_ms())
-        if self._may_scan():
-            due.append(self.disk.next_due_ms(now_ms))
-            if self.settings.scan_interval_ms:
-                due.append(self._scanned_ms + self.settings.scan_interval_ms)
+        due.append(self._disk_due_ms(now_ms))
         if self._may_apply():
-            due += [self.workbench.next_due_ms(now_ms), self.fetching.next_due_ms(), self.tombstones.next_due_ms()]
+            due += [self.fetching.next_due_ms(), self.tombstones.next_due_ms()]
         due += [self.course.next_due_ms(now_ms), self.height.next_due_ms()]
-        if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
-            due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         due.append(self._missing_parents.next_due_ms())
         return min([at for at in due if at is not None], default=None)
 
@@ -362,13 +355,14 @@ class FolderReplica:
     # -- work
 
     def _work(self, now_ms: int) -> list[Effect]:
-        out = list(self.exchange.handle(Tick(), now_ms))
-        if self.root.check(now_ms):
-            out += self._recover(now_ms)
-            self.disk.open()
-        out += self._take_root_reports()
-        if self._may_scan():
-            out += self._scan(now_ms)
+        """What is due. The disk is left alone where nothing wants it, the look at the root with it."""
+        out: list[Effect] = []
+        if _is_due(self.exchange.next_due_ms(), now_ms):
+            out += self.exchange.handle(Tick(), now_ms)
+        if _is_due(self._disk_due_ms(now_ms), now_ms):
+            out += self._check_root(now_ms)
+            if self._may_scan():
+                out += self._scan(now_ms)
         out += self.course.work(now_ms)
         if self._may_apply():
             out += self._apply(now_ms)
@@ -378,11 +372,32 @@ class FolderReplica:
         out += self.preserved.work(self.settings, now_ms, disk=not self.root.fault)
         out += self._missing_parents.work(now_ms)
         assert self.fences is not None
-        out += self.fences.handle(Tick(), now_ms)
+        if _is_due(self.fences.next_due_ms(), now_ms):
+            out += self.fences.handle(Tick(), now_ms)
         out += self._reports
         self._reports = []
         self.height.note(now_ms)
         return out
+
+    def _check_root(self, now_ms: int) -> list[Effect]:
+        out: list[Effect] = []
+        if self.root.check(now_ms):
+            out += self._recover(now_ms)
+            self.disk.open()
+        return [*out, *self._take_root_reports()]
+
+    def _disk_due_ms(self, now_ms: int) -> int | None:
+        """When the disk is to be looked at, or changed."""
+        due = [self.root.next_due_ms(), self.preserved.next_due_ms(now_ms, disk=not self.root.fault)]
+        if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
+            due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
+        if self._may_scan():
+            due.append(self.disk.next_due_ms(now_ms))
+            if self.settings.scan_interval_ms:
+                due.append(self._scanned_ms + self.settings.scan_interval_ms)
+        if self._may_apply():
+            due.append(self.workbench.next_due_ms(now_ms))
+        return min((at for at in due if at is not None), default=None)
 
     def _scan(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
@@ -510,3 +525,7 @@ class FolderReplica:
         if wanted is None and state is not None and state.node is not None:
             return node_path(self.catalog, state.node)
         return wanted or b""
+
+
+def _is_due(due_ms: int | None, now_ms: int) -> bool:
+    return due_ms is not None and due_ms <= now_ms

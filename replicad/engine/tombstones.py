@@ -26,6 +26,8 @@ LOOKED_AT_A_STEP = 512
 WALK_MS, WALK_MIN_MS = 3_600_000, 1_000
 LIFETIME_WALKS = 60
 """Between two walks it is a sixtieth of a tombstone's life, within these bounds: one query."""
+RESTS_MAX = 6
+"""Doublings while nothing changes; until it is a tombstone's life, or the longest time between two walks."""
 _sets = msgspec.msgpack.Decoder(list[list[int]])
 
 
@@ -48,6 +50,8 @@ class Tombstones:
         self._due_ms = now_ms
         self._in_vain: tuple[int, CNSet, Sequence[tuple[int, Uid]]] | None = None
         """The catalog's commits, what all had installed, and the tombstones of which none could be dropped."""
+        self._rests = 0
+        """Walks in a row that met just that again: each is twice as far from the next as the one before."""
         stored = catalog.meta(PURGED_META)
         self.purged = CNSet.decode(_sets.decode(stored)) if stored is not None else EMPTY
 
@@ -74,8 +78,10 @@ class Tombstones:
         self.purged = EMPTY
         return SetMeta(PURGED_META, None)
 
-    def next_due_ms(self) -> int:
-        return self._due_ms
+    def next_due_ms(self) -> int | None:
+        """None while there is no tombstone; the next walk finds the first one old enough, or is late for it."""
+        first_ms = self._catalog.first_tombstone_ms()
+        return max(self._due_ms, first_ms + self._lifetime_ms()) if first_ms is not None else None
 
     def clock_set_back(self, now_ms: int) -> None:
         self._due_ms = min(self._due_ms, now_ms + self._walk_ms())
@@ -93,7 +99,9 @@ class Tombstones:
         self._after = found[-1]
         installed = self._installed(circle)
         looked_at = (self._catalog.commits, installed, found)
-        dropped = looked_at != self._in_vain and self._drop([uid for _, uid in found], installed, now_ms)
+        again = looked_at == self._in_vain
+        self._rests = min(self._rests + 1, RESTS_MAX) if again else 0
+        dropped = not again and self._drop([uid for _, uid in found], installed, now_ms)
         self._in_vain = looked_at if not dropped else None
         if len(found) < LOOKED_AT_A_STEP:
             self._end_walk(now_ms)
@@ -112,7 +120,8 @@ class Tombstones:
         return []
 
     def _walk_ms(self) -> int:
-        return max(WALK_MIN_MS, min(WALK_MS, self._lifetime_ms() // LIFETIME_WALKS))
+        every_ms = max(WALK_MIN_MS, min(WALK_MS, self._lifetime_ms() // LIFETIME_WALKS))
+        return min(every_ms << self._rests, max(every_ms, min(WALK_MS, self._lifetime_ms())))
 
     def _installed(self, circle: Circle) -> CNSet:
         statuses = self._exchange.statuses()

@@ -120,10 +120,15 @@ class Workbench:
         return self._waiting.reasons()
 
     def next_due_ms(self, now_ms: int) -> int | None:
-        if self._ready or (self._starved and self._fetching.room > 0) or self._end_commit != self._catalog.commits:
+        if self._ready or (self._starved and self._fetching.room > 0) or self._is_news():
             return now_ms
         due = [self._waiting.next_due_ms(now_ms), self._next_sweep_ms if self._again else None]
         return min([at for at in due if at is not None], default=None)
+
+    def _is_news(self) -> bool:
+        """Whether anything was committed since the sweep found nothing more, and there is anything to be found."""
+        waiting = self._catalog.pending_objects or self._applier.holding
+        return bool(waiting) and self._end_commit != self._catalog.commits
 
     def work(self, now_ms: int) -> Round:
         """Plan one round and carry out one batch. Raises CatalogError."""
@@ -137,7 +142,7 @@ class Workbench:
             self._next_sweep_ms -= SWEEP_REST_OFF_MS * len(done.applied.done)
             self._waiting.progress(now_ms)
         done.missing_parents = self._waiting.missing(MISSING_PARENTS_MAX)
-        done.more = bool(self._ready) or self._end_commit != self._catalog.commits
+        done.more = bool(self._ready) or self._is_news()
         return done
 
     def _work_on_ready(self, done: Round, now_ms: int) -> None:

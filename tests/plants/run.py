@@ -193,7 +193,7 @@ class Runners:
 
 
 def compile_tests(runner: Runner, base: Path, tests: list[str]) -> None:
-    """Leaves the compiled forms of everything beside the sources, pytest's own of the tests too, for all copies to share."""
+    """Leaves the compiled forms of all sources beside them, for every copy to share; pytest has its own of tests."""
     run_tests(runner, base, tests, limit_s=None, stop_when_red=False, more=["--collect-only"])
 
 
