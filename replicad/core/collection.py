@@ -22,8 +22,8 @@ class Circle(msgspec.Struct, frozen=True):
     """Of whom a member waits in a folder, by the hierarchy: neither removed nor lapsed.
 
     `member`: this member is one of them. `others`: the rest of them. `alone`: nobody else keeps the folder, lapsed or
-    not. `founded`: the end of the founding is written down (rule 6). `heard`: the hierarchy here is what a member in
-    contact knows of it.
+    not. `founded`: the end of the founding is written down (rule 6), and `founders` who was on the replica list then;
+    None: it is not told. `heard`: the hierarchy here is what a member in contact knows of it.
     """
 
     member: bool
@@ -31,6 +31,11 @@ class Circle(msgspec.Struct, frozen=True):
     alone: bool
     founded: bool
     heard: bool = True
+    founders: tuple[bytes, ...] | None = None
+
+    def founds(self, member: MemberId) -> bool:
+        """Whether its first scan may find originals."""
+        return self.founders is None or bytes.fromhex(member) in self.founders
 
     @property
     def may_collect(self) -> bool:
@@ -45,8 +50,15 @@ def circle_of(reading: Reading, folder: FolderId, own: MemberId, *, heard: bool)
         return None
     others = frozenset(info.members) - {own}
     living = others - reading.lapsed.keys()
-    founded = info.founded is not None
-    return Circle(own not in reading.lapsed, living, alone=not others, founded=founded, heard=heard)
+    founders = info.founded.founders if info.founded is not None else None
+    return Circle(
+        own not in reading.lapsed,
+        living,
+        alone=not others,
+        founded=founders is not None,
+        heard=heard,
+        founders=founders,
+    )
 
 
 def installed_by_all(known: CNSet, missing: CNSet, others: Iterable[Known | None]) -> CNSet:

@@ -175,15 +175,16 @@ class HierarchyModel:
         return found
 
     def _founded(self) -> dict[str, Founded]:
-        """The earliest end of each founding stands; of two at one time that of the lesser member."""
-        ends: dict[str, tuple[int, str, Founded]] = {}
+        """The earliest end of each founding stands; one of several founders before that of a member that was alone,
+        whose clock nobody has seen; of two at one time that of the lesser member."""
+        ends: dict[str, tuple[bool, int, str, Founded]] = {}
         for (folder, member), entry in self._entries.get(entries.FOUNDED, {}).items():
             value = entry.value
             assert isinstance(value, Founded)
-            end = (value.time_ms, member, value)
-            if folder not in ends or end[:2] < ends[folder][:2]:
+            end = (len(value.founders) < 2, value.time_ms, member, value)
+            if folder not in ends or end[:3] < ends[folder][:3]:
                 ends[folder] = end
-        return {folder: end[2] for folder, end in ends.items()}
+        return {folder: end[3] for folder, end in ends.items()}
 
     def _owners(
         self, certificates: Mapping[MemberId, bytes], unusable: dict[bytes, str]

@@ -36,6 +36,8 @@ class Meet(msgspec.Struct, frozen=True, array_like=True, tag=MEET, kw_only=True)
     """The receiver's answer on this link has come: no other is waited for."""
     complete: bool = False
     """What is not held here though it was known was deleted: it may be compared with."""
+    founds: bool = False
+    """It began with originals, and knows of no end of the founding that counts it among the founders (rule 6)."""
 
 
 class Judged(msgspec.Struct, frozen=True, array_like=True, tag=JUDGED, kw_only=True):
@@ -50,6 +52,8 @@ class Judged(msgspec.Struct, frozen=True, array_like=True, tag=JUDGED, kw_only=T
     """What is remembered is enough to tell; it is not where this member was put back itself."""
     of: int = 0
     """The life that is judged: nothing that follows was made with an earlier one in mind."""
+    late: bool = False
+    """Nothing is judged: the founding ended without the sender, which has to begin anew by rule 11."""
 
 
 class HeldRequest(msgspec.Struct, frozen=True, array_like=True, tag=HELD_REQUEST, kw_only=True):

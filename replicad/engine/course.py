@@ -21,7 +21,8 @@ from replicad.engine.folder_events import Surroundings
 from replicad.engine.height import HeightMark
 from replicad.engine.holds import forget_some
 from replicad.engine.joining import Claim
-from replicad.engine.phases import LOST, PRIMARY, PUT_BACK, STALE, Phase, merges, phase_changes
+from replicad.engine.latecomer import Latecomer
+from replicad.engine.phases import CLEARING, LOST, PRIMARY, PUT_BACK, STALE, Phase, merges, phase_changes
 from replicad.engine.rejoining import Rejoining, answer_held
 from replicad.engine.returning import Returning
 from replicad.engine.root_watch import RootWatch
@@ -31,6 +32,7 @@ from replicad.files.fs import FileSystem
 
 WAS_PUT_BACK = "it was put back, and its disk is held against what the others know"
 IS_STALE = "it was away for longer than deletions are remembered: its disk is held against what the others know"
+IS_LATE = "the folder was founded before this member was in the group: its disk is held against what the others know"
 NOBODY_MS = 10_000
 """For which a primary waits for one to learn from, after its start: longer than links take that can be made."""
 
@@ -69,6 +71,7 @@ class Course:
         self._nobody_ms = now_ms + NOBODY_MS
         """When a primary looks next whether there is anyone to learn from."""
         self.rejoining = Rejoining(catalog, exchange, tombstones, own, around.circle, now_ms)
+        self.latecomer = Latecomer(catalog, own, around.circle)
         self.returning = Returning(exchange, tombstones, around.circle, lambda: self.compares)
         self._caution = Caution(catalog, lambda: exchange.meetings.approved, around.circle, now_ms)
 
@@ -107,6 +110,7 @@ class Course:
     def clock_set_back(self, now_ms: int) -> None:
         self.rejoining.clock_set_back(now_ms)
         self._caution.clock_set_back(now_ms)
+        self.latecomer.clock_set_back()
         self.returning.clock_set_back()
         self._nobody_ms = min(self._nobody_ms, now_ms + NOBODY_MS)
 
@@ -118,6 +122,8 @@ class Course:
             return self._rejoin(PUT_BACK, f"its catalog is older than the mark in the home: {WAS_PUT_BACK}", now_ms)
         if self._mark.moved:
             self._renew_replica(now_ms)
+        if self.latecomer.look(now_ms):
+            return self._rejoin(CLEARING, IS_LATE, now_ms)
         if self.rejoining.owes:
             self.rejoining.again(now_ms)
             self.phase = Phase.COMPARING
@@ -145,6 +151,8 @@ class Course:
 
     def after_exchange(self, now_ms: int) -> list[Effect]:
         """A message was taken in."""
+        if self._is_late(now_ms):
+            return self._rejoin(CLEARING, IS_LATE, now_ms)
         out: list[Effect] = []
         if self.phase is Phase.LEARNING:
             out += self._learn_of_purged(now_ms)
@@ -217,12 +225,19 @@ class Course:
         for link in self._exchange.meetings.met().values():
             if link.purged and self._tombstones.covers(link.purged):
                 self._tombstones.take_over(link.purged, now_ms)
-        return self._rejoin(STALE, IS_STALE, now_ms) if self.rejoining.ahead() else []
+        ahead = self.rejoining.ahead()
+        if self.latecomer.unsettled:
+            ahead &= self._exchange.meetings.judged_by()  # the others would say that it came too late
+        return self._rejoin(STALE, IS_STALE, now_ms) if ahead else []
 
     def _rejoin(self, why: bytes, text: str, now_ms: int) -> list[Effect]:
         self.rejoining.begin(why, self._around.new_replica(), now_ms)
         self.phase, self._claim = Phase.COMPARING, None
         return [Report(0, text), Changed(), *self._exchange.reopen(now_ms, anew=True)]
+
+    def _is_late(self, now_ms: int) -> bool:
+        told, self._exchange.meetings.told_late = self._exchange.meetings.told_late, False
+        return self.latecomer.look(now_ms, told=told)
 
     def _renew_replica(self, now_ms: int) -> None:
         replica = self._around.new_replica()

@@ -61,7 +61,8 @@ class Exchange:
 
     `may_send(peer)`: whether its records are taken; `may_receive(peer)`: whether it is served. `draw` gives numbers in
     [0, 1). `serves`: as in OwnState, for the questions that every commit asks (None: `own_state` is asked, and should
-    be cheap then). The constructor makes one commit (the session's number).
+    be cheap then). `founds(peer)`: whether it may bring originals (rule 6). The constructor makes one commit (the
+    session's number).
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Exchange:
         now_ms: int,
         profile: Profile | None = None,
         serves: Callable[[], bool] | None = None,
+        founds: Callable[[MemberId], bool] = lambda peer: True,
     ) -> None:
         self._catalog = catalog
         self._channel = CHANNELS[kind]
@@ -85,6 +87,7 @@ class Exchange:
         self._serves = serves or (lambda: own_state().serves)
         self._may_send = may_send
         self._may_receive = may_receive
+        self._founds = founds
         self._links: dict[MemberId, Link] = {}
         self._backfill = Backfill(profile or Profile(), draw)
         self._settling = Settling()
@@ -295,6 +298,9 @@ class Exchange:
         run = Run(meet.session, meet.mark)
         if self._links[peer].run not in (None, run):
             self._link_up(peer, now_ms, out)  # its folder was begun again, while the link stayed up
+        if meet.founds and not self._founds(peer):
+            out.append(Send(peer, self.meetings.too_late(meet)))  # it meets again when it has begun anew
+            return
         link = self._links[peer]
         link.run = run
         link.speaks_for(meet.replica)
@@ -326,7 +332,9 @@ class Exchange:
         self._backfill.clear(told)
 
     def _judged(self, peer: MemberId, judged: Judged, now_ms: int, out: list[Effect]) -> None:
-        if not self.meetings.judged(peer, judged, now_ms, out):
+        if judged.late:
+            self.meetings.told_late = True  # and it is met again every few seconds, until the hierarchy says so here
+        elif not self.meetings.judged(peer, judged, now_ms, out):
             self._doubts.find(f"{peer} remembers more of this member than its catalog does: it was put back", out)
 
     def _closed(self, peer: MemberId, now_ms: int) -> None:

@@ -73,6 +73,8 @@ class OwnState(msgspec.Struct, frozen=True):
     owes: bool = False
     """It has dropped what a peer has forgotten, and does not know yet all that this one knew of it: its digest proves
     nothing."""
+    founds: bool = False
+    """As in core.messages_meeting.Meet."""
     doubts: bool = False
     """What is known is not sure, and not told."""
     pending_files: int = 0

@@ -124,6 +124,7 @@ class FolderReplica:
             draw=around.draw,
             now_ms=now_ms,
             serves=lambda: self.phase is not Phase.FOUNDING,
+            founds=lambda peer: (circle := around.circle()) is None or circle.founds(peer),
         )
         self._missing_parents = MissingParents(self.exchange)
         self.tombstones = Tombstones(
@@ -483,6 +484,7 @@ class FolderReplica:
             begun=taking_part,
             compares=self.course.compares,
             owes=self.course.rejoining.owes,
+            founds=self.course.latecomer.unsettled,
             doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,
             serves=self.phase is not Phase.FOUNDING,

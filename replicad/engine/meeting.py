@@ -74,6 +74,8 @@ class Meetings:
         """A peer is gone before it has taught all that it has forgotten."""
         self.mixed = False
         """Since something was compared, what a peer knows was taken over, and not yet what it has forgotten."""
+        self.told_late = False
+        """A peer knows that the founding ended without this member."""
         self.approved: set[MemberId] = set()
         """Peers that have found this run to follow from what they remember."""
 
@@ -118,6 +120,12 @@ class Meetings:
             self.greet(peer, now_ms, out)  # so that it knows: only then does it forget the run before
         return True
 
+    def too_late(self, meet: Meet) -> Judged:
+        """The answer to one that would bring originals after the end of the founding: it is as if it had not met."""
+        return Judged(
+            session=meet.session, mark=meet.mark, put_back=False, life=0, knows=False, of=meet.life, late=True
+        )
+
     # -- whether records may cross
 
     def purged(self, peer: MemberId, purged: CNSet, now_ms: int, out: list[Effect]) -> None:
@@ -138,6 +146,10 @@ class Meetings:
     def met(self) -> dict[MemberId, Link]:
         """Connected peers that have met this member."""
         return {peer: link for peer, link in self._links.items() if link.purged is not None}
+
+    def judged_by(self) -> set[MemberId]:
+        """Connected peers that have judged this member."""
+        return {peer for peer, link in self._links.items() if link.judged}
 
     def learns_from(self, peer: MemberId) -> bool:
         """Whether its records are taken: while not all is known that a peer with which this catalog was compared has
@@ -195,6 +207,7 @@ class Meetings:
             purged=state.purged.encode(),
             answered=answered,
             complete=state.complete,
+            founds=state.founds,
         )
 
     def _judge(self, peer: MemberId, meet: Meet, before: Known | None, now_ms: int) -> Judged | None:

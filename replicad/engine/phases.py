@@ -24,10 +24,13 @@ from replicad.catalog.store import Catalog
 PHASE_META, MERGE_META = "engine.phase", "engine.merge"
 WHY_META = "safety.why"
 """Why a member rejoins (engine.rejoining): one of these, or nothing where it does not."""
+ORIGINALS_META = "engine.originals"
+"""There while this member has begun with originals, and it is not settled that it is one of the founders (rule 6)."""
 PUT_BACK, STALE, LOST, CLEARING = b"put back", b"stale", b"lost", b"clearing"
 ASKED, PRIMARY = b"asked", b"primary"
-"""CLEARING: it was put back, and so were all others: its catalog is emptied, and then it counts as lost. ASKED: an
-operator wants it (`rejoin`); PRIMARY: with this member's disk as what counts, until that has been looked at whole."""
+"""CLEARING: its catalog is emptied, and then it counts as lost: it was put back, and so were all others, or it came too
+late to found the folder (engine.latecomer). ASKED: an operator wants it (`rejoin`); PRIMARY: with this member's disk as
+what counts, until that has been looked at whole."""
 
 
 class Role(Enum):
@@ -66,8 +69,9 @@ def phase_at_start(catalog: Catalog, role: Role, now_ms: int) -> Phase:
     if stored is not None:
         return Phase(stored)
     first = Phase.FOUNDING if role is Role.FOUNDER else Phase.LEARNING
-    why = [SetMeta(WHY_META, LOST)] if role is Role.RETURNER else []
-    catalog.commit(None, [*phase_changes(first, merge=role is Role.MERGER), *why], now_ms=now_ms)
+    more = [SetMeta(WHY_META, LOST)] if role is Role.RETURNER else []
+    more += [SetMeta(ORIGINALS_META, b"1")] if role is Role.FOUNDER else []
+    catalog.commit(None, [*phase_changes(first, merge=role is Role.MERGER), *more], now_ms=now_ms)
     return first
 
 

@@ -23,7 +23,7 @@ from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.collection import Circle
 from replicad.core.draft import Draft
 from replicad.core.effects import Effect, Send
-from replicad.core.ids import COUNTER_MAX, MemberId, ReplicaId, Uid, created_by
+from replicad.core.ids import COUNTER_MAX, Cn, MemberId, ReplicaId, Uid, created_by
 from replicad.core.messages import PAGE_BYTES_MAX
 from replicad.core.messages_meeting import HELD_UIDS_MAX, HeldRequest, NotHeld
 from replicad.core.records import Record, open_record
@@ -34,7 +34,18 @@ from replicad.engine.deletions import APPROVED, HELD_META
 from replicad.engine.exchange import Exchange
 from replicad.engine.exchange_link import Link
 from replicad.engine.meeting import new_life
-from replicad.engine.phases import CLEARING, LOST, MERGE_META, PHASE_META, PRIMARY, PUT_BACK, STALE, WHY_META, Phase
+from replicad.engine.phases import (
+    CLEARING,
+    LOST,
+    MERGE_META,
+    ORIGINALS_META,
+    PHASE_META,
+    PRIMARY,
+    PUT_BACK,
+    STALE,
+    WHY_META,
+    Phase,
+)
 from replicad.engine.tombstones import Tombstones
 
 DROPPED_META = "safety.dropped"
@@ -95,7 +106,8 @@ class Rejoining:
             SetMeta(DROPPED_META, None),
             SetMeta(PHASE_META, Phase.COMPARING.value),
             SetMeta(OWED_META, None),
-            *([self._tombstones.forgetting()] if self.why == PUT_BACK else []),
+            *([self._tombstones.forgetting()] if self.why in (PUT_BACK, CLEARING) else []),
+            *([SetMeta(ORIGINALS_META, None)] if self.why == CLEARING else []),
         ]
         self._catalog.commit(None, changes, now_ms=now_ms)
 
@@ -381,8 +393,10 @@ def _forgotten_by(link: Link) -> CNSet:
 
 def _creation_known(held: Record, known: CNSet) -> bool:
     """Whether who knows `known` has heard of the object's creation; of an original, which has no CN of its creation, of
-    any of its registers."""
+    any version that its registers are or have seen."""
     creation = created_by(held.uid)
     if creation is not None:
         return creation in known
-    return any(cn in known for cn in held.cns())
+    registers = [register for register in (held.place, held.content) if register is not None]
+    seen = (Cn(*entry) for register in registers for entry in register.vector)
+    return any(cn in known for cn in (*held.cns(), *seen))

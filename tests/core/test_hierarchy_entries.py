@@ -272,6 +272,16 @@ def test_of_several_ends_of_a_founding_the_earliest_stands() -> None:
     assert founded.time_ms == 400
 
 
+def test_the_end_of_a_founding_of_several_stands_before_an_older_one_of_a_member_that_was_alone() -> None:
+    view = filled()
+    both = (bytes.fromhex(A), bytes.fromhex(B))
+    write(view, entries.founded_key(DOCS, A), entries.Founded(500, both))
+    write(view, entries.founded_key(DOCS, B), entries.Founded(400, both[1:]))
+    founded = model(view).reading().folders[DOCS].founded
+    assert founded is not None
+    assert founded.founders == both
+
+
 def test_an_entry_under_anothers_uid_is_not_shown() -> None:
     view = filled()
     (stolen,) = (held for held in records(view) if held.place is not None and held.place.name.startswith(b"member/"))

@@ -201,7 +201,10 @@ class Ledger:
         disk = self.disk(member)
         disk.commits += 1
         known, counter, dropped = before
-        if member.name in self.void and member.replica is not None and member.running.course.why:
+        why = member.running.course.why if member.replica is not None else b""
+        if why == CLEARING and member.name not in self.void:
+            self.forgot(member)  # it came too late to found the folder
+        if member.name in self.void and why:
             self.rejoined.add(member.name)
         if draft is not None:
             self._take_down(member, draft, counter)

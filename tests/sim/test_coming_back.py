@@ -23,9 +23,17 @@ STALE = "away for longer than deletions are remembered"
 PUT_BACK = "put back"
 
 
-def forgotten_by_two(first: dict[str, int | None], act: Callable[[Group], None]) -> Group:
+def forgotten_by_two(first: dict[str, int | None], act: Callable[[Group], None], *, originals: bool = False) -> Group:
     """`act` is done on a and b, and forgotten there, while c and d are away together."""
-    group = a_group("abcd", first, pairs="ab bc cd", tombstone_lifetime_ms=LIFETIME_MS)
+    if originals:
+        group = Group("abcd", pairs="ab bc cd", tombstone_lifetime_ms=LIFETIME_MS)
+        for member in group.members.values():
+            for path, number in first.items():
+                assert number is not None
+                put(member, path, number)
+        group.heal()
+    else:
+        group = a_group("abcd", first, pairs="ab bc cd", tombstone_lifetime_ms=LIFETIME_MS)
     group.network.cut("b", "c")
     group.network.cut("c", "b")
     for name in "ab":
@@ -197,6 +205,22 @@ def test_i2_what_was_sent_with_an_earlier_life_in_mind_is_not_taken() -> None:
     assert any(isinstance(message, ContentChange) for message in late)
     group.heal()
     assert_tree(group, {"f": 7})
+
+
+def test_i7_a_forgotten_original_that_was_moved_and_edited_elsewhere_does_not_come_back() -> None:
+    """Both its registers are new to a and b: what they know of it is what these have seen."""
+    group = forgotten_by_two({"f": 1, "z": 3}, lambda group: delete(group["a"], "f"), originals=True)
+    d = group["d"]
+    move(d, "f", "g")
+    group.run(MINUTE_MS)
+    put(d, "g", 5)
+    group.run(MINUTE_MS)
+    join(group, "b", "c")
+    group.run(5 * MINUTE_MS)
+    all_living(group)
+    group.heal()
+    assert_tree(group, {"z": 3})
+    assert kept(d) == [5]
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "unheard"])

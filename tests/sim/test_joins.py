@@ -4,14 +4,18 @@ are a, b, c. A number is a file's content.
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from replicad.core.collection import Circle
+from replicad.engine.phases import Phase
 from tests.sim.group import Group
 from tests.sim.joins import JoinStory
-from tests.sim.member import SimMember
+from tests.sim.member import LARGE_BYTES, SimMember
 from tests.sim.membership import Membership, RoutedNetwork
 from tests.sim.script import Tree, assert_nothing_kept, assert_tree, cut_off, delete, join, kept, put, tree
 from tests.sim.test_safety import LIFETIME_MS, MINUTE_MS, collected
+from tests.sim.user import User
 
 SEEDS = (20, 21)
 
@@ -146,3 +150,101 @@ def test_a_folder_made_anew_under_the_name_of_one_that_was_removed_begins_with_i
     group.heal()
     assert_tree(group, {"f": 5, "h": 3})
     assert kept(c) == [1, 2, 4]
+
+
+def a_founder_apart(
+    disk: Tree, *, starts: bool = True, lonely_ms: int = 0, offset_ms: int = 0
+) -> tuple[Group, Membership]:
+    """a and b have founded the folder, deleted h and forgotten it before c, with this on its disk, meets anybody. c was
+    up alone for `lonely_ms`."""
+    group = Group("abc", network=RoutedNetwork, offsets_ms={"c": offset_ms}, tombstone_lifetime_ms=LIFETIME_MS)
+    membership = Membership(group)
+    for member in group.members.values():
+        for path, number in (disk if member.name == "c" else {"f": 1, "h": 2, "same": 3}).items():
+            assert number is not None
+            put(member, path, number)
+    cut_off(group, "c")
+    if starts:
+        group["c"].start()
+    group.run(lonely_ms)
+    for name in "ab":
+        group[name].start()
+    group.run(MINUTE_MS)
+    delete(group["a"], "h")
+    group.run(LIFETIME_MS + 5 * MINUTE_MS)
+    for name in "ab":
+        assert not group[name].catalog.tombstones(2**62, (-1, b""), 10)
+        assert not membership.lists(group[name], group["c"].id)
+    return group, membership
+
+
+LATE = "founded before this member was in the group"
+
+
+def reported(member: SimMember, text: str) -> int:
+    return sum(text in report.text for report in member.reports)
+
+
+@pytest.mark.parametrize("hours", [0, 25], ids=["apart", "alone_for_a_day"])
+def test_s37_i7_a_founder_that_comes_after_the_end_of_the_founding_brings_nothing_back(hours: int) -> None:
+    """(6, its end) c holds h under a CN that nobody has heard of; after a day it has ended the founding for itself."""
+    group, _ = a_founder_apart({"f": 7, "h": 2, "same": 3, "only": 4}, lonely_ms=hours * 60 * MINUTE_MS)
+    served = len(group.served)
+    group.heal()
+    assert_tree(group, {"f": 1, "same": 3})
+    assert kept(group["c"]) == [2, 4, 7]
+    assert_nothing_kept(group, [group["a"], group["b"]])
+    assert len(group.served) == served + 1, "what is equal is adopted"
+    assert reported(group["c"], LATE) == 1
+
+
+def test_who_knows_of_the_end_takes_nothing_from_a_founder_that_has_not_heard_of_it_yet() -> None:
+    """The hierarchy reaches c a minute after the folder's links are up."""
+    group, membership = a_founder_apart({"f": 7, "h": 2, "only": 4})
+    c = group["c"]
+    circle = membership.circle
+    late_ms = group.clock.now_ms + MINUTE_MS
+
+    def not_yet(member: SimMember) -> Circle | None:
+        found = circle(member)
+        waits = member is c and group.clock.now_ms < late_ms
+        return msgspec.structs.replace(found, founders=None) if found is not None and waits else found
+
+    membership.circle = not_yet  # type: ignore[method-assign]
+    group.network.mend_all()
+    group.run(MINUTE_MS - 1_000)
+    assert c.sessions, "it is in contact"
+    assert tree(group["a"]) == {"f": 1, "same": 3}
+    group.heal()
+    assert_tree(group, {"f": 1, "same": 3})
+    assert kept(c) == [2, 4, 7]
+
+
+def test_a_founder_in_its_first_scan_goes_by_rule_11_when_it_hears_of_the_end() -> None:
+    group, _ = a_founder_apart({"h": 2}, starts=False)
+    c = group["c"]
+    User(c).write(b"large", bytes(2 * LARGE_BYTES))
+    read = c._end_hash
+    c._end_hash = lambda life, wanted: group.clock.after(5_000, lambda: read(life, wanted))  # type: ignore[method-assign]
+    group.run(MINUTE_MS)  # else it might still be being written
+    group.network.mend_all()
+    before: set[Phase] = set()
+
+    def look(one: SimMember) -> None:
+        if one is c and not reported(c, LATE):
+            before.add(c.running.phase)
+
+    group.on_handled = look
+    group.heal()
+    assert before == {Phase.FOUNDING}
+    assert_tree(group, {"f": 1, "same": 3})
+    assert b"large" in str(c.catalog.preserved(10)).encode()
+
+
+def test_an_older_end_of_one_whose_clock_was_wrong_has_nobody_begin_anew() -> None:
+    """c was alone for a day, ten years ago by its clock."""
+    group, _ = a_founder_apart({"only": 4}, lonely_ms=25 * 60 * MINUTE_MS, offset_ms=-87_600 * 60 * MINUTE_MS)
+    group.heal()
+    assert_tree(group, {"f": 1, "same": 3})
+    assert kept(group["c"]) == [4]
+    assert_nothing_kept(group, [group["a"], group["b"]])
