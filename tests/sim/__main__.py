@@ -1,9 +1,10 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
-    [--restores] [--joins | --clones | --crowd N] [--hub N]
+    [--restores] [--joins | --clones | --crowd N] [--hub N] [--shrink S]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
-promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again; the exit
-status is then 1. With `--minutes`, fresh seeds are run until the time is over.
+promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again, and the
+first few are made small (tests/sim/shrinking.py); the exit status is then 1. With `--minutes`, fresh seeds are run
+until the time is over.
 """
 
 from __future__ import annotations
@@ -20,22 +21,28 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 
 from tests.sim.crowds import CrowdStory, measure
 from tests.sim.joins import JoinStory
+from tests.sim.shrinking import shrink, tell
 from tests.sim.story import Story, Told
 from tests.sim.twins import TwinStory
 
 SEEDS = 1_000
 IN_FLIGHT_PER_JOB = 4
 FAILURES_SHOWN_MAX = 20
+SHRUNK_MAX = 3
+SHRINK_S = 60.0
 MORE = ("restores", "joins", "clones")
 """Options that make other histories of the seeds."""
 
 
+def story_of(seed: int, more: frozenset[str], crowd: int) -> Story:
+    kind = JoinStory if "joins" in more else TwinStory if "clones" in more else Story
+    return CrowdStory(seed, crowd) if crowd else kind(seed, restores="restores" in more)
+
+
 def simulate(seed: int, more: frozenset[str] = frozenset(), crowd: int = 0) -> tuple[int, Told | None, str]:
     """(seed, what came of it, why it failed). `more`: options of histories that are not among the default ones."""
-    kind = JoinStory if "joins" in more else TwinStory if "clones" in more else Story
     try:
-        story = CrowdStory(seed, crowd) if crowd else kind(seed, restores="restores" in more)
-        return seed, story.run(), ""
+        return seed, story_of(seed, more, crowd).run(), ""
     except Exception as error:  # noqa: BLE001  (whatever it is, it is what the seed found)
         frames = traceback.extract_tb(error.__traceback__)
         where = frames[-1]
@@ -62,8 +69,21 @@ def run(seeds: Iterable[int], jobs: int, more: frozenset[str], crowd: int) -> It
         yield from (future.result() for future in waiting)
 
 
-def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool, more: str = "") -> int:
-    """Prints what came of it; returns the exit status. `more`: options that were given as well."""
+def show_small(seed: int, more: frozenset[str], crowd: int, budget_s: float) -> None:
+    """Prints what is left of a failing history."""
+    found = shrink(lambda: story_of(seed, more, crowd), budget_s)
+    if found is None:
+        print(f"seed {seed} does not fail again", flush=True)
+        return
+    steps, _ = found
+    print(f"seed {seed}, {len(steps)} steps of it:", flush=True)
+    for line in tell(lambda: story_of(seed, more, crowd), steps):
+        print(f"    {line}", flush=True)
+
+
+def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool, more: str = "") -> list[int]:
+    """Prints what came of it; returns the seeds that failed, or [-1] where none was run. `more`: options that were
+    given as well."""
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     messages: Counter[str] = Counter()
@@ -92,7 +112,7 @@ def report(results: Iterable[tuple[int, Told | None, str]], *, trace: bool, more
     print(f"{ran} seeds, {len(failed)} failed, {virtual_ms / 3_600_000:,.0f} hours simulated in {took_s:.0f} s")
     if failed:
         print(f"failed: {' '.join(str(seed) for seed in sorted(failed))}")
-    return 1 if failed or not ran else 0
+    return sorted(failed) if ran else [-1]
 
 
 def main(arguments: list[str]) -> int:
@@ -107,6 +127,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--clones", action="store_true", help="machines are doubled while they run, volumes move")
     parser.add_argument("--crowd", type=int, default=0, metavar="N", help="groups of N members")
     parser.add_argument("--hub", type=int, default=0, metavar="N", help="measure what a hub of N members says, instead")
+    parser.add_argument(
+        "--shrink",
+        type=float,
+        default=SHRINK_S,
+        metavar="S",
+        help=f"seconds to make a failing seed small ({SHRINK_S:g})",
+    )
     options = parser.parse_args(arguments)
     if options.hub:
         measure(options.hub)
@@ -120,12 +147,15 @@ def main(arguments: list[str]) -> int:
         results: Iterable[tuple[int, Told | None, str]] = (simulate(seed, more, options.crowd) for seed in seeds)
     else:
         results = run(seeds, options.jobs, more, options.crowd)
-    return report(
+    failed = report(
         results,
         trace=options.trace,
         more="".join(f" --{name}" for name in MORE if name in more)
         + (f" --crowd {options.crowd}" if options.crowd else ""),
     )
+    for seed in [seed for seed in failed if seed >= 0][:SHRUNK_MAX] if options.shrink else ():
+        show_small(seed, more, options.crowd, options.shrink)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

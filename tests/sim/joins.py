@@ -23,6 +23,7 @@ FILLS_MAX = 8
 
 class JoinStory(Story):
     network = RoutedNetwork
+    steps = (*Story.steps, "_new", "_again", "_leave", "_remove", "_new_key")
 
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         super().__init__(seed, restores=restores)

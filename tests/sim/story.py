@@ -66,6 +66,11 @@ class Story:
 
     network = Network
     acts_min = ACTS_MIN
+    steps: tuple[str, ...] = (
+        "_act", "_partition", "_crash", "_stop", "_overflow", "_jump", "_reset", "_race", "_wait", "_change_policy",
+        "_restore", "_put_back",
+    )  # fmt: skip
+    """Methods that do one thing, which tests.sim.shrinking may leave out."""
 
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         self.seed = seed
@@ -139,14 +144,17 @@ class Story:
 
     def run(self) -> Told:
         self._begin()
-        while self.acts < self.acts_min or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
-            self._burst()
-            self._mishap()
-            self.group.run(self.rng.choice((500, 2_000, 5_000, 10_000, 40_000)))
+        self.go_on()
         self._end()
         told = Told(self.seed, self.group.clock.trace(), self.counts, self.group.network.messages, 0)
         told.virtual_ms = self.group.clock.now_ms - START_MS
         return told
+
+    def go_on(self) -> None:
+        while self.acts < self.acts_min or self.partitions < PARTITIONS_MIN or self.crashes < CRASHES_MIN:
+            self._burst()
+            self._mishap()
+            self.group.run(self.rng.choice((500, 2_000, 5_000, 10_000, 40_000)))
 
     def _begin(self) -> None:
         if self.rng.random() < 0.5:

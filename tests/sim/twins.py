@@ -105,6 +105,7 @@ def _copy_of(fs: MemoryFileSystem, twin: SimMember) -> MemoryFileSystem:
 
 class TwinStory(Story):
     network = TwinNetwork
+    steps = (*Story.steps, "_move", "_double", "_part")
 
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         super().__init__(seed, restores=restores)
