@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.changes import RenewReplica, SetReplicaOwner
 from replicad.catalog.store import Catalog
-from replicad.core.cnset import EMPTY
 from replicad.core.effects import Changed, Effect, Received, Report
 from replicad.core.ids import MemberId
 from replicad.core.messages_meeting import HeldRequest, NotHeld
@@ -214,11 +213,8 @@ class Course:
     def _learn_first(self, now_ms: int) -> None:
         met = self._exchange.meetings.met()
         forgetful = [peer for peer, link in met.items() if link.purged and link.complete]
-        if self.why and forgetful:
+        if forgetful:
             self.rejoining.learn_first_from(min(forgetful), now_ms)
-        elif not self.why:
-            for link in met.values():
-                self._tombstones.take_over(link.purged or EMPTY, now_ms)
 
     def _take_over_purged(self, now_ms: int) -> list[Effect]:
         """What peers have forgotten, and is known here; or else this member is stale."""

@@ -303,20 +303,23 @@ class Story:
     def _abandon(self) -> bool:
         """What the only holder has lost with its catalog is given up by an operator; False where somebody has it.
 
-        Files of a directory that was preserved as one are not looked through for what is wanted: it stays there.
+        Files of a directory that was preserved as one are not looked through for what is wanted: it stays there. Nor is
+        a file of the tree that is another object: it is not looked at for what is wanted.
         """
+        stores = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
         every = [item for one in self.members for item in files(one, private=True).items()]
-        within = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
         there = {
             blake3(data).digest()
             for path, data in every
-            if not any(path.startswith(store) and b"/" in path[len(store) :] for store in within)
+            if any(path.startswith(store) and b"/" not in path[len(store) :] for store in stores)
         }
         for member in self.members:
             states = member.catalog.objects(member.catalog.pending(1_000))
             wanted = {state.record.content.digest for state in states if state.record.content is not None}
             paths = [path for path, why in member.running.blocked() if "no connected member" in why]
-            if paths and wanted and not wanted & there:
+            held = (one.catalog.object(state.record.uid) for one in self.members for state in states)
+            installed = any(one is not None and one.node is not None and not one.pending for one in held)
+            if paths and wanted and not wanted & there and not installed:
                 self.counts["abandoned"] += 1
                 names = {one.id: one.name for one in self.members if one is not member}
                 self._give_up(member, paths[0], names)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from replicad.core.effects import Received
-from replicad.core.messages import ContentChange, Message
+from replicad.core.messages import ContentBackfill, ContentChange, Message
 from replicad.core.messages_meeting import Judged
 from replicad.engine.phases import Phase, Role
 from tests.sim.group import Group
@@ -313,3 +313,54 @@ def test_a_restart_before_anybody_has_heard_of_the_new_life_is_no_reason_to_begi
     group.heal()
     assert reports(b, PUT_BACK) == before
     assert_tree(group, {"f": 1, "g": 2})
+
+
+def test_i7_who_joins_learns_first_from_one_that_has_forgotten() -> None:
+    """What d, which still has f, sends to c is on its way when c meets b, which has forgotten f."""
+    group = Group("abcd", pairs="ab ad bc cd", roles={"c": Role.JOINER}, tombstone_lifetime_ms=LIFETIME_MS)
+    a, b, c, d = (group[name] for name in "abcd")
+    for one in (a, b, d):
+        one.start()
+    group.run(5_000)
+    put(a, "f", 1)
+    put(a, "z", 3)
+    group.run(MINUTE_MS)
+    cut_off(group, "d")
+    a.lapsed = b.lapsed = {"c", "d"}
+    delete(a, "f")
+    group.run(LIFETIME_MS + 5 * MINUTE_MS)
+    assert not b.catalog.tombstones(2**62, (-1, b""), 10)
+    cut_off(group, "c")
+    join(group, "c", "d")
+    late: list[Message] = []
+
+    def hold_back(source: SimMember, target: SimMember, message: Message) -> bool:
+        holds = source is d and target is c and isinstance(message, ContentChange | ContentBackfill)
+        if holds and not late:
+            join(group, "b", "c")
+        late.extend([message] if holds else [])
+        return not holds
+
+    taken: set[str] = set()
+
+    def look(one: SimMember) -> None:
+        if one is c and b.id in c.running.exchange.meetings.met() and late:
+            group.network.on_message = lambda *_: True
+            while late:
+                c.post(Received(d.id, late.pop()))
+        taken.update(names_held(c) if one is c else ())
+
+    group.network.on_message = hold_back
+    group.on_handled = look
+    c.start()
+    group.run(5 * MINUTE_MS)
+    all_living(group)
+    group.heal()
+    assert_tree(group, {"z": 3})
+    assert taken == {"z"}
+    assert kept(d) == [1]
+
+
+def names_held(member: SimMember) -> set[str]:
+    states = member.catalog.objects(member.catalog.children(b""))
+    return {state.record.place.name.decode() for state in states if state.record.place is not None}
