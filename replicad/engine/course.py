@@ -19,7 +19,7 @@ from replicad.engine.exchange import Exchange
 from replicad.engine.folder_events import Surroundings
 from replicad.engine.height import HeightMark
 from replicad.engine.holds import forget_some
-from replicad.engine.joining import Claim
+from replicad.engine.joining import Claim, nobody_to_learn_from
 from replicad.engine.latecomer import Latecomer
 from replicad.engine.phases import CLEARING, LOST, PRIMARY, PUT_BACK, STALE, Phase, merges, phase_changes
 from replicad.engine.rejoining import Rejoining, answer_held
@@ -32,8 +32,9 @@ from replicad.files.fs import FileSystem
 WAS_PUT_BACK = "it was put back, and its disk is held against what the others know"
 IS_STALE = "it was away for longer than deletions are remembered: its disk is held against what the others know"
 IS_LATE = "the folder was founded before this member was in the group: its disk is held against what the others know"
+NOBODY_IS_LEFT = "nobody is left who had all of the folder: it is founded again, from the disks of those who keep it"
 NOBODY_MS = 10_000
-"""For which a primary waits for one to learn from, after its start: longer than links take that can be made."""
+"""After so long one that learns looks whether there is anyone to learn from: longer than links take to come up."""
 
 
 class Course:
@@ -68,7 +69,9 @@ class Course:
         self._claimed = claimed
         self._claim: Claim | Speaking | None = None
         self._nobody_ms = now_ms + NOBODY_MS
-        """When a primary looks next whether there is anyone to learn from."""
+        """When one that learns looks next whether there is anyone to learn from."""
+        self._waits_for = ""
+        """As of the last look."""
         self.rejoining = Rejoining(catalog, exchange, tombstones, own, around.circle, now_ms)
         self.latecomer = Latecomer(catalog, own, around.circle)
         self.returning = Returning(exchange, tombstones, around.circle, lambda: self.compares)
@@ -88,6 +91,11 @@ class Course:
         return self.rejoining.why
 
     @property
+    def waits_for(self) -> str:
+        """Why it cannot go on with learning, and what an operator can do."""
+        return self._waits_for if self.phase is Phase.LEARNING else ""
+
+    @property
     def cautious(self) -> bool:
         """Nothing may be originated yet: it may have been put back."""
         return self._caution.waits
@@ -100,7 +108,7 @@ class Course:
             due.append(self.returning.next_due_ms() or now_ms)
         if self.takes_part:
             due.append(self.returning.next_due_ms())
-        if self.phase is Phase.LEARNING and self.why == PRIMARY:
+        if self.phase is Phase.LEARNING:
             due.append(self._nobody_ms)
         if self.compares:
             due.append(self.rejoining.next_due_ms())
@@ -156,7 +164,7 @@ class Course:
         if self.phase is Phase.LEARNING:
             out += self._learn_of_purged(now_ms)
         if self.phase is Phase.LEARNING:
-            self._learned(now_ms)
+            out += self._learned(now_ms)
         if self._exchange.put_back and self.why != PUT_BACK:
             out += self._rejoin(PUT_BACK, WAS_PUT_BACK, now_ms)
         elif self.takes_part:
@@ -176,7 +184,7 @@ class Course:
         if self.phase is Phase.LEARNING:
             out += self._learn_of_purged(now_ms)
         if self.phase is Phase.LEARNING:
-            self._learned(now_ms)
+            out += self._learned(now_ms)
         if self.compares:
             over, sent = self.rejoining.work(now_ms)
             out += sent
@@ -239,14 +247,14 @@ class Course:
         replica = self._around.new_replica()
         self._catalog.commit(None, [RenewReplica(replica), SetReplicaOwner(replica, self._own)], now_ms=now_ms)
 
-    def _learned(self, now_ms: int) -> None:
+    def _learned(self, now_ms: int) -> list[Effect]:
         """Rule 11: what a complete member knows has been taken in; or there is none to learn from."""
-        looks = self.why == PRIMARY and now_ms >= self._nobody_ms
+        looks = now_ms >= self._nobody_ms
         self._nobody_ms = now_ms + NOBODY_MS if looks else self._nobody_ms
         if self._exchange.any_unsettled or self._root.fault:
-            return
+            return []
         if self.rejoining.owes:
-            return  # who has taught it all that the peers have forgotten
+            return []  # who has taught it all that the peers have forgotten
         statuses = self._exchange.statuses()
         stale = self._exchange.meetings.stale_towards()
         for peer in self._exchange.connected():
@@ -258,19 +266,32 @@ class Course:
                 and self._catalog.known.contains_all(known.known)
             ):
                 self._enter(Phase.CLAIMING, now_ms)
-                return
-        if looks and not self._exchange.any_complete():
-            self._enter(Phase.CLAIMING, now_ms)
-        elif self.why and self.why != PRIMARY and self.rejoining.nobody_is_complete():
-            self._found_again(now_ms)
+                return []
+        if self.why == PRIMARY:
+            if looks and not self._exchange.any_complete():
+                self._enter(Phase.CLAIMING, now_ms)
+        elif self.rejoining.nobody_is_complete():
+            return self._found_again(now_ms)
+        return self._say_why_it_waits() if looks and self.phase is Phase.LEARNING else []
 
-    def _found_again(self, now_ms: int) -> None:
+    def _say_why_it_waits(self) -> list[Effect]:
+        before, circle = self._waits_for, self._around.circle()
+        teaches = self._exchange.any_complete() or self.why == PRIMARY
+        self._waits_for = "" if teaches else nobody_to_learn_from(circle, self._exchange.meetings.met())
+        if self._waits_for == before:
+            return []
+        return [Changed(), *([Report(0, self._waits_for)] if self._waits_for and not before else [])]
+
+    def _found_again(self, now_ms: int) -> list[Effect]:
         """Each from its own disk, with nothing in the catalog."""
+        if not self.why:
+            return self._rejoin(CLEARING, NOBODY_IS_LEFT, now_ms)
         if self.why == LOST:
             self._enter(Phase.FOUNDING, now_ms, self.rejoining.ending())
         else:
             self.rejoining.clear(now_ms)
             self.phase = Phase.COMPARING
+        return []
 
     def _claim_some(self, now_ms: int) -> list[Effect]:
         if self._claim is None:
@@ -293,6 +314,6 @@ class Course:
         return [Report(0, claim.summary), Changed(), *out, *self._exchange.after_commit(now_ms)]
 
     def _enter(self, phase: Phase, now_ms: int, changes: Sequence[CatalogChange] = ()) -> None:
-        self.phase = phase
+        self.phase, self._waits_for = phase, ""
         self._catalog.commit(None, [*phase_changes(phase), *changes], now_ms=now_ms)
         self._entered()

@@ -296,7 +296,7 @@ class FolderReplica:
         if self.root.fault:
             return FolderState(IN_ERROR, self.root.fault)
         if self.course.why or not self.course.takes_part:
-            return FolderState(AUTO_RECOVERY if self.course.why else INITIAL_SYNC)
+            return FolderState(AUTO_RECOVERY if self.course.why else INITIAL_SYNC, self.course.waits_for)
         if self.disk.overflowed or (self._unclean and not self.disk.scanner.full_scans):
             return FolderState(AUTO_RECOVERY)
         return FolderState(NORMAL)

@@ -12,14 +12,16 @@ moved away is no longer met.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import msgspec
 
 from replicad.catalog.changes import PRE_EXISTING, Change, Manifest, PutManifest
 from replicad.catalog.store import Catalog
 from replicad.core.adopt import adopt, equals
+from replicad.core.collection import Circle
 from replicad.core.draft import Draft
-from replicad.core.ids import ROOT, Uid
+from replicad.core.ids import ROOT, MemberId, Uid
 from replicad.core.manifest import encode_whole
 from replicad.core.records import DIRECTORY, FILE, SYMLINK
 from replicad.core.tree import Outcome, Slot, outcome
@@ -159,3 +161,17 @@ class Claim:
     def _was_known(self, draft: Draft, directory: Uid, name: bytes) -> bool:
         """Whether the group ever had something of this name here: then a tombstone lies there."""
         return any(draft.named(uid, name) for uid in members(draft, directory))
+
+
+def nobody_to_learn_from(circle: Circle | None, met: Collection[MemberId]) -> str:
+    """For operators, where no member in contact (`met`) is complete: what is waited for, and what helps."""
+    away = len(circle.others.difference(met)) if circle is not None else 0
+    if circle is None or (not away and circle.others):
+        return (
+            "no member of the folder has all of it yet; those who rejoin, or are in their first scans, are waited for"
+        )
+    who = f"{away} of its {len(circle.others)} members are not in contact" if away else "all of its members have lapsed"
+    help_ = (
+        "`replicad member remove NAME` for those that will not be back, or `replicad rejoin FOLDER --primary --force`"
+    )
+    return f"no member that has all of the folder is in contact, and {who}: {help_} to have this disk count"

@@ -54,7 +54,7 @@ class Phase(Enum):
 
 
 class FolderState(msgspec.Struct, frozen=True):
-    """INTERFACE's state of a folder, with the reason where it is 5."""
+    """INTERFACE's state of a folder, with the reason where it is 5, or what it waits for where it is 2 or 3."""
 
     state: int
     reason: str = ""

@@ -36,6 +36,8 @@ from replicad.engine.exchange_link import Link
 from replicad.engine.meeting import new_life
 from replicad.engine.phases import (
     CLEARING,
+    IN_ERROR,
+    INITIAL_SYNC,
     LOST,
     MERGE_META,
     ORIGINALS_META,
@@ -207,13 +209,19 @@ class Rejoining:
         self._due_ms = min(self._due_ms, now_ms)
 
     def nobody_is_complete(self) -> bool:
-        """Whether every living member is in contact, and none has a catalog of the folder that is complete."""
+        """Whether every living member is in contact, and none has a catalog of the folder that is complete; or nobody
+        else keeps it. Who joins leaves it to those that rejoin or are in their first scans: they will be complete."""
         circle, met = self._circle(), self._exchange.meetings.met()
-        if circle is None or not circle.others or not circle.others <= met.keys():
+        if circle is None or circle.alone:
+            return circle is not None
+        if not circle.others or not circle.others <= met.keys():
             return False
-        statuses = self._exchange.statuses()
-        told = [statuses.get(member) for member in circle.others]
-        return all(status is not None and status.direct and not status.status.complete for status in told)
+        known = [self._exchange.statuses().get(member) for member in circle.others]
+        told = [one.status for one in known if one is not None and one.direct]
+        if len(told) < len(known) or any(one.complete or one.state == IN_ERROR for one in told):
+            return False  # one whose disk cannot be used may have all of it in its catalog
+        joins = all(one.state == INITIAL_SYNC and one.scanned for one in told)
+        return bool(self.why) or (joins and circle.heard)
 
     # -- comparing
 

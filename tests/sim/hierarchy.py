@@ -30,6 +30,7 @@ class SimKeeper:
         self.name = member.name
         self.id = member.id
         self.sessions: dict[str, Session] = {}
+        self.begun_ms = 0
         self.network: Network
         self._member = member
         self._limit_ms = limit_ms

@@ -97,6 +97,8 @@ class SimMember:
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None
         self.life = 0
+        self.begun_ms = 0
+        """When its folder was started last."""
         """Which run of the daemon this is; what belongs to an earlier one is void."""
         self.reports: list[Report] = []
         self.refusal = ""
@@ -134,6 +136,7 @@ class SimMember:
         if self.group.membership is not None and not self.group.membership.begins(self):
             return
         self.life += 1
+        self.begun_ms = self.group.clock.now_ms
         self.refusal = ""
         self.group.clock.note("start", self.name)
         self._guarded(self._start)

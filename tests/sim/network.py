@@ -213,22 +213,30 @@ class Network:
         else:
             at_ms = max(at_ms, session.last_ms.get(target.name, 0))
             session.last_ms[target.name] = at_ms
-        number, _ = session.lives.get(source.name, (0, 0))
-        self._clock.at(at_ms, lambda: self._arrive(session, source, target, data, number))
+        number, sent_ms = session.lives.get(source.name, (0, 0))[0], self._clock.now_ms
+        self._clock.at(at_ms, lambda: self._arrive(session, source, target, data, number, sent_ms))
 
-    def _arrive(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
+    def _arrive(
+        self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int, sent_ms: int
+    ) -> None:
         if self._cut.get((source.name, target.name)):
             return
         if session.ended_ms is not None and session.ended_ms < self._clock.now_ms:
             return
         if target.sessions.get(source.name) is not session:
-            self._not_attached(target, source, session, lambda: self._hand_over(session, source, target, data, number))
+            hand = lambda: self._hand_over(session, source, target, data, number, sent_ms)  # noqa: E731
+            self._not_attached(target, source, session, hand)
             return
-        self._hand_over(session, source, target, data, number)
+        self._hand_over(session, source, target, data, number, sent_ms)
 
-    def _hand_over(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
-        if not session.is_late(source.name, number):
-            target.post(Received(source.id, decode_message(data)))
+    def _hand_over(
+        self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int, sent_ms: int
+    ) -> None:
+        """But for what was said before one of the two began anew: in order it comes before the meet."""
+        message = decode_message(data)
+        of_before = sent_ms < target.begun_ms and not isinstance(message, Meet)
+        if not of_before and not session.is_late(source.name, number):
+            target.post(Received(source.id, message))
 
     def refuse(self, member: SimMember, peer: SimMember) -> None:
         """The member closes its link: the peer broke the protocol."""

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from replicad.core.collection import Circle
-from replicad.engine.phases import Phase
+from replicad.engine.phases import INITIAL_SYNC, NORMAL, FolderState, Phase
 from tests.sim.group import Group
 from tests.sim.joins import JoinStory
 from tests.sim.member import LARGE_BYTES, SimMember
@@ -248,3 +248,59 @@ def test_an_older_end_of_one_whose_clock_was_wrong_has_nobody_begin_anew() -> No
     assert_tree(group, {"f": 1, "same": 3})
     assert kept(group["c"]) == [4]
     assert_nothing_kept(group, [group["a"], group["b"]])
+
+
+WAITS = "no member that has all of the folder is in contact"
+
+
+def waiting_joiners(names: str) -> tuple[Group, Membership]:
+    """They have joined a's folder, and have never reached a."""
+    group, membership = a_membership("a", {"f": 1, "g": 2})
+    for name in names:
+        member = membership.join_group(group["a"], name)
+        group.network.cut("a", name)
+        group.network.cut(name, "a")
+        for path in (name, "same"):
+            put(member, path, ord(name) if path == name else 3)
+        membership.join_folder(member)
+    group.run(MINUTE_MS)
+    return group, membership
+
+
+@pytest.mark.parametrize("names", ["b", "bc"])
+def test_who_joins_says_what_it_waits_for_and_founds_anew_where_nobody_complete_is_left(names: str) -> None:
+    """(11, its end) The only one that had all of the folder is removed before anybody has learned from it."""
+    group, membership = waiting_joiners(names)
+    joiners = [group[name] for name in names]
+    for member in joiners:
+        assert member.running.state.state == INITIAL_SYNC
+        assert WAITS in member.running.state.reason
+        assert f"1 of its {len(names)} members are not in contact" in member.running.state.reason
+        assert "replicad member remove" in member.running.state.reason
+        assert reported(member, WAITS) == 1
+    membership.remove(joiners[0], group["a"])
+    group.run(MINUTE_MS)
+    assert joiners[0].running.state == FolderState(NORMAL)
+    group.heal()
+    found = tree(joiners[0])
+    assert found["same"] == 3
+    assert set(found) <= {*names, "same"}
+    for member in joiners:
+        assert found.get(member.name) == ord(member.name) or kept(member) == [ord(member.name)]
+
+
+def test_who_joins_founds_nothing_anew_while_one_that_will_have_it_is_in_its_first_scan() -> None:
+    group = Group("a", network=RoutedNetwork)
+    membership = Membership(group)
+    a = group["a"]
+    User(a).write(b"large", bytes(2 * LARGE_BYTES))
+    group.run(MINUTE_MS)
+    a._end_hash = lambda life, wanted: None  # type: ignore[method-assign]
+    a.start()
+    group.run(MINUTE_MS)
+    assert a.running.phase is Phase.FOUNDING
+    b = joined(membership, a, "b", {"x": 1})
+    group.run(MINUTE_MS)
+    assert b.sessions, "it is in contact"
+    assert b.running.phase is Phase.LEARNING
+    assert "who rejoin, or are in their first scans, are waited for" in b.running.state.reason

@@ -256,6 +256,25 @@ def test_s39_members_that_all_lost_their_catalogs_found_the_folder_again() -> No
     assert_nothing_kept(group)
 
 
+def test_who_lost_its_catalog_founds_nothing_anew_while_another_cannot_use_its_disk() -> None:
+    """All of the folder is in that one's catalog."""
+    group = a_group("ab", {"f": 1})
+    a, b = group["a"], group["b"]
+    a.running.root.fault = "its disk is not there"
+    a.running.root.check = lambda now_ms: False  # type: ignore[method-assign]
+    a.running.root.next_due_ms = lambda: None  # type: ignore[method-assign]
+    b.stop()
+    b.put_catalog_back(None)
+    b.start()
+    group.run(5 * MINUTE_MS)
+    assert b.sessions, "it is in contact"
+    assert b.running.phase is Phase.LEARNING
+    a.crash()
+    group.heal()
+    assert_tree(group, {"f": 1})
+    assert_nothing_kept(group)
+
+
 def test_members_that_were_all_restored_to_backups_found_the_folder_again() -> None:
     group = a_group("ab", {"f": 1})
     a, b = group["a"], group["b"]
