@@ -114,23 +114,12 @@ def open_file(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = OFF")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            if unclean:
-                _check(path, connection)
+            if unclean and (line := unsoundness(connection, "quick_check")):
+                raise CatalogError(f"the catalog {path} is corrupt ({line}): {MEND}")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def fault_of(path: Path) -> CatalogError | None:
-    """What SQLite finds wrong with the file; reads all of it. For a failure that a broken file may have brought about:
-    what its rows say is believed where it is read."""
-    try:
-        with closing(open_reader(path)) as connection, converted(path):
-            _check(path, connection, "integrity_check")
-    except CatalogError as error:
-        return error
-    return None
 
 
 def log_ahead(path: Path, connection: sqlite3.Connection) -> None:
@@ -169,12 +158,6 @@ def _make(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _check(path: Path, connection: sqlite3.Connection, how: str = "quick_check") -> None:
-    line = unsoundness(connection, how)
-    if line:
-        raise CatalogError(f"the catalog {path} is corrupt ({line}): {MEND}")
 
 
 def unsoundness(connection: sqlite3.Connection, how: str) -> str:

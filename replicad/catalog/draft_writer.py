@@ -17,9 +17,21 @@ from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, 
 
 from replicad.catalog.lookups import Replicas
 from replicad.catalog.prepared import among, padded, prepared, prepared_many
-from replicad.catalog.rows import PLAIN_COLUMNS, NodeRow, ObjectRow, Pair, Pending, node_row, object_row
+from replicad.catalog.rows import (
+    PLAIN_COLUMNS,
+    STORED_COLUMNS,
+    NodeRow,
+    ObjectRow,
+    Pair,
+    Pending,
+    node_row,
+    object_row,
+    stored_node,
+    stored_object,
+)
 from replicad.catalog.schema import NODE, OBJECT
 from replicad.catalog.summary import Summary
+from replicad.catalog.sums import row_sum, summed
 from replicad.core.cnset import CNSet
 from replicad.core.digest import register_sum
 from replicad.core.draft import DIGEST_MODULUS, Draft
@@ -31,16 +43,19 @@ _OBJECT_COLUMNS = ObjectRow._fields
 _NODE_COLUMNS = NodeRow._fields
 
 _OLD_OBJECTS = prepared_many(
-    select(OBJECT.c.no, *(OBJECT.c[name] for name in _OBJECT_COLUMNS)).where(among(OBJECT.c.uid))
+    select(OBJECT.c.no, *(OBJECT.c[name] for name in STORED_COLUMNS)).where(among(OBJECT.c.uid))
 )
 _OLD_NODES = prepared_many(select(NODE).where(among(NODE.c.id)))
-_INSERT_OBJECT = prepared(insert(OBJECT).values({name: bindparam(name) for name in _OBJECT_COLUMNS}), *_OBJECT_COLUMNS)
-_INSERT_PLAIN = prepared(
-    insert(OBJECT).values({name: bindparam(name) for name in _OBJECT_COLUMNS[:PLAIN_COLUMNS]}),
-    *_OBJECT_COLUMNS[:PLAIN_COLUMNS],
-)
+
+
+def _insert(table: Table, columns: tuple[str, ...]) -> str:
+    return prepared(insert(table).values({name: bindparam(name) for name in columns}), *columns)
+
+
+_INSERT_OBJECT = _insert(OBJECT, STORED_COLUMNS)
+_INSERT_PLAIN = _insert(OBJECT, (*_OBJECT_COLUMNS[:PLAIN_COLUMNS], "sum"))
 _PLAIN_REST = (None,) * (len(_OBJECT_COLUMNS) - PLAIN_COLUMNS)
-_INSERT_NODE = prepared(insert(NODE).values({name: bindparam(name) for name in _NODE_COLUMNS}), *_NODE_COLUMNS)
+_INSERT_NODE = _insert(NODE, (*_NODE_COLUMNS, "sum"))
 _DELETE_OBJECT = prepared(delete(OBJECT).where(OBJECT.c.no == bindparam("no_")), "no_")
 _DELETE_NODE = prepared(delete(NODE).where(NODE.c.id == bindparam("id_")), "id_")
 
@@ -134,7 +149,7 @@ def _since(old: ObjectRow | None, now: Pending) -> Pending:
 def _pairs(db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, now: Pending) -> tuple[list[Pair], int]:
     """Every object of the draft before and after, and the new head. Positions follow the draft's order."""
     positions = {uid: head + index for index, uid in enumerate(draft.stored, 1)}
-    there = _old_objects(db, [*draft.states, *draft.dropped])
+    there = _old_objects(db, [*draft.states, *draft.dropped], replicas.where)
     pairs = []
     for uid, state in draft.states.items():
         no, old = there.get(uid, (None, None))
@@ -153,9 +168,9 @@ def _pairs(db: sqlite3.Connection, draft: Draft, head: int, replicas: Replicas, 
     return pairs, head + len(positions)
 
 
-def _old_objects(db: sqlite3.Connection, uids: list[Uid]) -> dict[Uid, tuple[int, ObjectRow]]:
+def _old_objects(db: sqlite3.Connection, uids: list[Uid], where: object) -> dict[Uid, tuple[int, ObjectRow]]:
     return {
-        row[1]: (row[0], ObjectRow(*row[1:]))
+        row[1]: (row[0], stored_object(row[1:], where))
         for sql, keys in padded(_OLD_OBJECTS, uids)
         for row in db.execute(sql, keys)
     }
@@ -168,10 +183,14 @@ def _write_objects(db: sqlite3.Connection, pairs: list[Pair]) -> None:
     if gone := [(pair.no,) for pair in pairs if pair.new is None]:
         db.executemany(_DELETE_OBJECT, gone)
     if new := [pair.new for pair in pairs if pair.old is None and pair.new is not None]:
-        db.executemany(_INSERT_PLAIN, [row[:PLAIN_COLUMNS] for row in new if row[PLAIN_COLUMNS:] == _PLAIN_REST])
-        db.executemany(_INSERT_OBJECT, [row for row in new if row[PLAIN_COLUMNS:] != _PLAIN_REST])
+        db.executemany(_INSERT_PLAIN, _plain_rows(row for row in new if row[PLAIN_COLUMNS:] == _PLAIN_REST))
+        db.executemany(_INSERT_OBJECT, [summed(row) for row in new if row[PLAIN_COLUMNS:] != _PLAIN_REST])
     updates = ((pair.no, pair.old, pair.new) for pair in pairs if pair.old is not None and pair.new is not None)
     _update(db, "object", updates)
+
+
+def _plain_rows(rows: Iterable[ObjectRow]) -> list[tuple[object, ...]]:
+    return [(*row[:PLAIN_COLUMNS], row_sum(row)) for row in rows]
 
 
 def _write_nodes(
@@ -183,7 +202,11 @@ def _write_nodes(
     """
     if not nodes:
         return {}
-    there = {row[0]: NodeRow(*row) for sql, keys in padded(_OLD_NODES, list(nodes)) for row in db.execute(sql, keys)}
+    there = {
+        row[0]: stored_node(row, replicas.where)
+        for sql, keys in padded(_OLD_NODES, list(nodes))
+        for row in db.execute(sql, keys)
+    }
     leaving: list[tuple[int]] = []
     coming: list[NodeRow] = []
     staying: list[tuple[int, NodeRow, NodeRow]] = []
@@ -200,7 +223,7 @@ def _write_nodes(
     if leaving:
         db.executemany(_DELETE_NODE, leaving)
     if coming:
-        db.executemany(_INSERT_NODE, coming)
+        db.executemany(_INSERT_NODE, map(summed, coming))
     _update(db, "node", staying)
     return there
 
@@ -208,13 +231,14 @@ def _write_nodes(
 def _update(
     db: sqlite3.Connection, table: str, rows: Iterable[tuple[int | None, tuple[object, ...], tuple[object, ...]]]
 ) -> None:
-    """Of (key, old row, new row): write what differs, one statement for all rows in which the same columns do."""
+    """Of (key, old row, new row): write what differs, and the sum, one statement for all rows in which the same
+    columns do."""
     same_columns: dict[Columns, list[tuple[object, ...]]] = {}
     for key, old, new in rows:
         columns = tuple([index for index, (was, is_) in enumerate(zip(old, new, strict=True)) if was != is_])
         if columns:
             values = itemgetter(*columns)(new) if len(columns) > 1 else (new[columns[0]],)
-            same_columns.setdefault(columns, []).append((*values, key))
+            same_columns.setdefault(columns, []).append((*values, row_sum(new), key))
     for columns, parameters in same_columns.items():
         db.executemany(_update_sql(table, columns), parameters)
 
@@ -226,7 +250,7 @@ _UPDATES_KEPT = 128
 @lru_cache(_UPDATES_KEPT)
 def _update_sql(table: str, columns: Columns) -> str:
     target: Table = {"object": OBJECT, "node": NODE}[table]
-    names = [(_OBJECT_COLUMNS if table == "object" else _NODE_COLUMNS)[index] for index in columns]
+    names = [(_OBJECT_COLUMNS if table == "object" else _NODE_COLUMNS)[index] for index in columns] + ["sum"]
     key: ColumnElement[int] = OBJECT.c.no if table == "object" else NODE.c.id
     # SQLAlchemy orders SET by the table's columns, which is the order of `columns`.
     statement = update(target).values({name: bindparam(f"{name}_") for name in names})

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import Table, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from replicad.catalog import changes as c
-from replicad.catalog.lookups import Lookups, Replicas
+from replicad.catalog.lookups import Lookups, Parameter, Replicas
 from replicad.catalog.prepared import at_most, prepared
 from replicad.catalog.rows import SIZE_MAX
 from replicad.catalog.schema import INTENT, INVITATION, MANIFEST, OUT, PEER, PRESERVED, SERIES
-from replicad.catalog.summary import ONE_META, PUT_META, REMOVE_META, Summary
+from replicad.catalog.summary import PUT_META, REMOVE_META, Summary
+from replicad.catalog.sums import checked, summed
 from replicad.core.ids import MemberId, ReplicaId
 from replicad.core.records import FILE
 
+_Stored = TypeVar("_Stored", c.Peer, c.Intent, c.Out, c.Manifest, c.Invitation)
+
 
 def _columns(table: Table) -> tuple[str, ...]:
-    """Those that a value has; `no` is the row number where the key is not a number."""
+    """Those that a value has, and the sum; `no` is the row number where the key is not a number."""
     return tuple(column.name for column in table.c if column.name != "no")
 
 
@@ -56,7 +60,12 @@ _PUT_PEER = _put(PEER, key=("member",))
 _ADD_INTENT, _CLEAR_INTENT = _put(INTENT), _remove(INTENT, "id")
 _ADD_PRESERVED, _REMOVE_PRESERVED = _put(PRESERVED), _remove(PRESERVED, "id")
 _SET_PRESERVED_DIGEST = prepared(
-    update(PRESERVED).values(digest=bindparam("digest_")).where(PRESERVED.c.id == bindparam("id_")), "digest_", "id_"
+    update(PRESERVED)
+    .values(digest=bindparam("digest_"), sum=bindparam("sum_"))
+    .where(PRESERVED.c.id == bindparam("id_")),
+    "digest_",
+    "sum_",
+    "id_",
 )
 _ADD_OUT, _REMOVE_OUT = _put(OUT), _remove(OUT, "id")
 _PUT_MANIFEST = prepared(
@@ -66,11 +75,6 @@ _PUT_MANIFEST = prepared(
 _REMOVE_MANIFEST = _remove(MANIFEST, "digest")
 _PUT_INVITATION = _put(INVITATION, key=("token_id",))
 _REMOVE_INVITATION = _remove(INVITATION, "token_id")
-_USE_INVITATION = prepared(
-    update(INVITATION).values(uses_left=bindparam("uses_left_")).where(INVITATION.c.token_id == bindparam("token_id_")),
-    "uses_left_",
-    "token_id_",
-)
 
 _SERIES_OF = _one(SERIES, "member")
 _ALL_PEERS, _ONE_PEER = _all(PEER, "member"), _one(PEER, "member")
@@ -131,28 +135,28 @@ def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: 
     match change:
         case c.SetSeries(series):
             number = replicas.number(series.replica)
-            db.execute(_PUT_SERIES, (series.member, number, series.position, series.head))
+            db.execute(_PUT_SERIES, summed((series.member, number, series.position, series.head)))
         case c.SetPeer(peer):
-            db.execute(_PUT_PEER, msgspec.structs.astuple(peer))
+            db.execute(_PUT_PEER, _row(peer))
         case c.AddIntents(intents):
-            db.executemany(_ADD_INTENT, [msgspec.structs.astuple(intent) for intent in intents])
+            db.executemany(_ADD_INTENT, [_row(intent) for intent in intents])
         case c.ClearIntents(ids):
             db.executemany(_CLEAR_INTENT, [(key,) for key in ids])
         case c.AddPreserved(kept):
             writer = None if kept.replica is None else replicas.number(kept.replica)
             winner = None if kept.winner is None else replicas.number(kept.winner)
             row = msgspec.structs.replace(kept, replica=writer, winner=winner, size=min(kept.size, SIZE_MAX))
-            db.execute(_ADD_PRESERVED, msgspec.structs.astuple(row))
+            db.execute(_ADD_PRESERVED, _row(row))
         case c.SetPreservedDigest(preserved_id, digest):
-            db.execute(_SET_PRESERVED_DIGEST, (digest, preserved_id))
+            _set_preserved_digest(db, preserved_id, digest, replicas.where)
         case c.RemovePreserved(ids):
             db.executemany(_REMOVE_PRESERVED, [(key,) for key in ids])
         case c.AddOut(out):
-            db.execute(_ADD_OUT, msgspec.structs.astuple(out))
+            db.execute(_ADD_OUT, _row(out))
         case c.RemoveOut(ids):
             db.executemany(_REMOVE_OUT, [(key,) for key in ids])
         case c.PutManifest(manifest):
-            db.execute(_PUT_MANIFEST, msgspec.structs.astuple(manifest))
+            db.execute(_PUT_MANIFEST, _row(manifest))
         case c.RemoveManifests(digests):
             db.executemany(_REMOVE_MANIFEST, [(key,) for key in digests])
         case c.SetReplicaOwner(replica, member):
@@ -164,8 +168,21 @@ def apply(db: sqlite3.Connection, change: c.Change, summary: Summary, replicas: 
         case c.SetDigest(digest):
             return msgspec.structs.replace(summary, digest=digest)
         case c.PutInvitation() | c.TakeInvitation() | c.RemoveInvitation():
-            _change_invitation(db, change, now_ms)
+            _change_invitation(db, change, now_ms, replicas.where)
     return summary
+
+
+def _row(value: msgspec.Struct) -> tuple[object, ...]:
+    """As it is stored, where the fields are the columns."""
+    return summed(msgspec.structs.astuple(value))
+
+
+def _set_preserved_digest(db: sqlite3.Connection, preserved_id: int, digest: bytes, where: object) -> None:
+    row = db.execute(_ONE_PRESERVED, (preserved_id,)).fetchone()
+    if row is not None:
+        before = c.Preserved(*checked(row, "preserved", where))
+        *_, total = _row(msgspec.structs.replace(before, digest=digest))
+        db.execute(_SET_PRESERVED_DIGEST, (digest, total, preserved_id))
 
 
 def _set_meta(db: sqlite3.Connection, key: str, value: bytes | None) -> None:
@@ -173,7 +190,7 @@ def _set_meta(db: sqlite3.Connection, key: str, value: bytes | None) -> None:
     if value is None:
         db.execute(REMOVE_META, (key,))
     else:
-        db.execute(PUT_META, (key, value))
+        db.execute(PUT_META, summed((key, value)))
 
 
 def _renew(summary: Summary, replica: ReplicaId, replicas: Replicas) -> Summary:
@@ -185,18 +202,21 @@ def _renew(summary: Summary, replica: ReplicaId, replicas: Replicas) -> Summary:
 
 
 def _change_invitation(
-    db: sqlite3.Connection, change: c.PutInvitation | c.TakeInvitation | c.RemoveInvitation, now_ms: int
+    db: sqlite3.Connection,
+    change: c.PutInvitation | c.TakeInvitation | c.RemoveInvitation,
+    now_ms: int,
+    where: object,
 ) -> None:
     if isinstance(change, c.PutInvitation):
-        db.execute(_PUT_INVITATION, msgspec.structs.astuple(change.invitation))
+        db.execute(_PUT_INVITATION, _row(change.invitation))
         return
     if isinstance(change, c.TakeInvitation):
         row = db.execute(_ONE_INVITATION, (change.token_id,)).fetchone()
         assert row is not None, "an invitation is taken that is not there"
-        found = c.Invitation(*row)
+        found = c.Invitation(*checked(row, "invitation", where))
         assert now_ms < found.expires_ms, "an invitation is taken that has expired"
         if found.uses_left > 1:
-            db.execute(_USE_INVITATION, (found.uses_left - 1, change.token_id))
+            db.execute(_PUT_INVITATION, _row(msgspec.structs.replace(found, uses_left=found.uses_left - 1)))
             return
     db.execute(_REMOVE_INVITATION, (change.token_id,))
 
@@ -207,18 +227,18 @@ class Ledger(Lookups):
     def series(self, member: MemberId) -> Sequence[c.Series]:
         """Of each of the member's catalogs that was ever read, by rising replica id."""
         rows = self._rows(_SERIES_OF, member)
-        found = [c.Series(row[0], self._replicas.replica(row[1]), row[2], row[3]) for row in rows]
+        values = (checked(row, "series", self._where) for row in rows)
+        found = [c.Series(row[0], self._replicas.replica(row[1]), row[2], row[3]) for row in values]
         return sorted(found, key=lambda series: series.replica)
 
     def peer(self, member: MemberId) -> c.Peer | None:
-        rows = self._rows(_ONE_PEER, member)
-        return c.Peer(*rows[0]) if rows else None
+        return next(iter(self._values(c.Peer, "peer", _ONE_PEER, member)), None)
 
     def peers(self) -> Sequence[c.Peer]:
-        return [c.Peer(*row) for row in self._rows(_ALL_PEERS)]
+        return self._values(c.Peer, "peer", _ALL_PEERS)
 
     def intents(self) -> Sequence[c.Intent]:
-        return [c.Intent(*row) for row in self._rows(_ALL_INTENTS)]
+        return self._values(c.Intent, "intent", _ALL_INTENTS)
 
     def preserved(self, limit: int, after: int = 0) -> Sequence[c.Preserved]:
         """At most `limit` of those whose id is greater than `after`."""
@@ -248,26 +268,23 @@ class Ledger(Lookups):
 
     def outs(self, due_ms: int, limit: int = 1_000) -> Sequence[c.Out]:
         """At most `limit` of those due at `due_ms` or before, the first due first."""
-        return [c.Out(*row) for row in self._rows(_OUTS, due_ms, limit)]
+        return self._values(c.Out, "out", _OUTS, due_ms, limit)
 
     def first_out_ms(self) -> int | None:
         """When the first of `outs` is due; None where there are none."""
         return next((out.due_ms for out in self.outs(2**62, 1)), None)
 
     def manifest(self, digest: bytes) -> c.Manifest | None:
-        rows = self._rows(_ONE_MANIFEST, digest)
-        return c.Manifest(*rows[0]) if rows else None
+        return next(iter(self._values(c.Manifest, "manifest", _ONE_MANIFEST, digest)), None)
 
     def invitation(self, token_id: bytes) -> c.Invitation | None:
-        rows = self._rows(_ONE_INVITATION, token_id)
-        return c.Invitation(*rows[0]) if rows else None
+        return next(iter(self._values(c.Invitation, "invitation", _ONE_INVITATION, token_id)), None)
 
     def invitations(self) -> Sequence[c.Invitation]:
-        return [c.Invitation(*row) for row in self._rows(_ALL_INVITATIONS)]
+        return self._values(c.Invitation, "invitation", _ALL_INVITATIONS)
 
     def meta(self, key: str) -> bytes | None:
-        rows = self._rows(ONE_META, key)
-        return rows[0][0] if rows else None
+        return self._one_meta(key)
 
     def replica_owner(self, replica: ReplicaId) -> MemberId | None:
         return self._replicas.owners.get(replica)
@@ -276,8 +293,12 @@ class Ledger(Lookups):
         """Every replica id seen, with its member where that is known."""
         return dict(self._replicas.owners)
 
+    def _values(self, kind: type[_Stored], table: str, sql: str, *parameters: Parameter) -> list[_Stored]:
+        """Of a table whose columns are the fields, in their order."""
+        return [kind(*checked(row, table, self._where)) for row in self._rows(sql, *parameters)]
+
     def _preserved(self, row: tuple[object, ...]) -> c.Preserved:
-        found = c.Preserved(*row)  # type: ignore[arg-type]  # the columns, in their order
+        found = c.Preserved(*checked(row, "preserved", self._where))
         writer = None if found.replica is None else self._replicas.replica(found.replica)
         winner = None if found.winner is None else self._replicas.replica(found.winner)
         return msgspec.structs.replace(found, replica=writer, winner=winner)

@@ -21,9 +21,10 @@ from replicad.catalog.prepared import (
     prepared_pairs,
     wanted_pairs,
 )
-from replicad.catalog.rows import STATE_COLUMNS, node_value, object_state, signed
+from replicad.catalog.rows import STORED_COLUMNS, node_value, object_state, signed, stored_node, stored_object
 from replicad.catalog.schema import NODE, OBJECT, REPLICA
 from replicad.catalog.summary import ONE_META, Summary
+from replicad.catalog.sums import checked, summed
 from replicad.core.cnset import CNSet
 from replicad.core.ids import ROOT, FolderId, MemberId, ReplicaId, Uid
 from replicad.core.records import DIRECTORY
@@ -32,7 +33,7 @@ from replicad.errors import CatalogError
 
 Parameter = bytes | int | str | None
 
-_STATE = select(*(OBJECT.c[name] for name in STATE_COLUMNS))
+_STATE = select(*(OBJECT.c[name] for name in STORED_COLUMNS))
 _ONE_OBJECT = prepared(_STATE.where(OBJECT.c.uid == bindparam("uid_")), "uid_")
 _MANY_OBJECTS = prepared_many(_STATE.where(among(OBJECT.c.uid)))
 _UIDS = select(OBJECT.c.uid).order_by(OBJECT.c.uid)
@@ -166,12 +167,15 @@ _MANY_BY_INODE = prepared_many(_NODE.where(among(NODE.c.inode)))
 _MANY_AT_NODE = prepared_many(select(OBJECT.c.node, OBJECT.c.uid).where(among(OBJECT.c.node)))
 _MANY_BENEATH = prepared_many(select(OBJECT.c.beneath, OBJECT.c.uid).where(among(OBJECT.c.beneath)))
 
-_REPLICAS = prepared(select(REPLICA.c.no, REPLICA.c.id, REPLICA.c.member))
+_REPLICAS = prepared(select(REPLICA))
 _NEW_REPLICA = prepared(
-    insert(REPLICA).values(no=bindparam("no"), id=bindparam("id"), member=bindparam("member")), "no", "id", "member"
+    insert(REPLICA).values({column.name: bindparam(column.name) for column in REPLICA.c}), *REPLICA.c.keys()
 )
 _OWNER = prepared(
-    update(REPLICA).values(member=bindparam("member_")).where(REPLICA.c.no == bindparam("no_")), "member_", "no_"
+    update(REPLICA).values(member=bindparam("member_"), sum=bindparam("sum_")).where(REPLICA.c.no == bindparam("no_")),
+    "member_",
+    "sum_",
+    "no_",
 )
 
 
@@ -182,12 +186,14 @@ class Replicas:
     transaction of a commit; when that fails, the whole is loaded again.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, where: object) -> None:
         self._db = db
+        self.where = where
         self._numbers: dict[ReplicaId, int] = {}
         self._ids: dict[int, ReplicaId] = {}
         self.owners: dict[ReplicaId, MemberId | None] = {}
-        for no, raw, member in db.execute(_REPLICAS):
+        for row in db.execute(_REPLICAS).fetchall():
+            no, raw, member = checked(row, "replica", where)
             self._enter(no, int.from_bytes(raw, "big"), member)
 
     def number(self, replica: ReplicaId) -> int:
@@ -207,12 +213,13 @@ class Replicas:
         if no is None:
             self._add(replica, member)
         elif self.owners[replica] != member:
-            self._db.execute(_OWNER, (member, no))
+            *_, total = summed((no, replica.to_bytes(8, "big"), member))
+            self._db.execute(_OWNER, (member, total, no))
             self.owners[replica] = member
 
     def _add(self, replica: ReplicaId, member: MemberId | None) -> int:
         no = len(self._ids) + 1
-        self._db.execute(_NEW_REPLICA, (no, replica.to_bytes(8, "big"), member))
+        self._db.execute(_NEW_REPLICA, summed((no, replica.to_bytes(8, "big"), member)))
         self._enter(no, replica, member)
         return no
 
@@ -285,13 +292,17 @@ class Lookups:
     @property
     def siblings(self) -> bool:
         """The policy that the stored tree was made by (`changes.SIBLINGS_META`)."""
-        return bool(self._rows(ONE_META, SIBLINGS_META))
+        return self._one_meta(SIBLINGS_META) is not None
+
+    def _one_meta(self, key: str) -> bytes | None:
+        rows = self._rows(ONE_META, key)
+        return checked(rows[0], "meta", self._where)[1] if rows else None
 
     # -- objects
 
     def object(self, uid: Uid) -> ObjectState | None:
         rows = self._rows(_ONE_OBJECT, uid)
-        return object_state(rows[0]) if rows else None
+        return object_state(stored_object(rows[0], self._where)) if rows else None
 
     def objects(self, uids: Iterable[Uid]) -> Sequence[ObjectState]:
         wanted = sorted(set(uids))
@@ -299,7 +310,8 @@ class Lookups:
             found = self.object(wanted[0])
             return () if found is None else (found,)
         rows = [row for sql, keys in padded(_MANY_OBJECTS, wanted) for row in self._rows(sql, *keys)]
-        return [object_state(row) for row in sorted(rows)]  # by uid, the first column; no two are equal
+        # By uid, the first column; no two are equal.
+        return [object_state(stored_object(row, self._where)) for row in sorted(rows)]
 
     def named(self, parent: Uid, name: bytes) -> Sequence[Uid]:
         return self._uids(_NAMED, parent, name)
@@ -396,10 +408,13 @@ class Lookups:
 
     def _one_node(self, sql: str, *parameters: Parameter) -> Node | None:
         rows = self._rows(sql, *parameters)
-        return node_value(rows[0], self._replicas) if rows else None
+        return self._node_value(rows[0]) if rows else None
 
     def _nodes(self, sql: str, *parameters: Parameter) -> Sequence[Node]:
-        return [node_value(row, self._replicas) for row in self._rows(sql, *parameters)]
+        return [self._node_value(row) for row in self._rows(sql, *parameters)]
+
+    def _node_value(self, row: tuple[Any, ...]) -> Node:
+        return node_value(stored_node(row, self._where), self._replicas)
 
     # -- for many keys at once, what is found; for `look_ahead`
 

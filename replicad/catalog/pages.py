@@ -19,14 +19,14 @@ from replicad.catalog.database import converted
 from replicad.catalog.ledger import Ledger
 from replicad.catalog.lookups import Replicas
 from replicad.catalog.prepared import at_most, prepared
-from replicad.catalog.rows import STATE_COLUMNS, object_state
+from replicad.catalog.rows import STORED_COLUMNS, object_state, stored_object
 from replicad.catalog.schema import OBJECT
 from replicad.core.cnset import CNSet, Interval
 from replicad.core.ids import COUNTER_MAX, Cn, ReplicaId
 from replicad.core.messages import WireRecord
 from replicad.core.records import Record
 
-PAGE_SCAN_ROWS_MAX = 16_384
+PAGE_SCAN_ROWS_MAX = 8_192
 """Rows that one page looks at: some 30 ms, in which the folder's thread does nothing else."""
 RANGES_MAX = 64
 """Intervals of one replica id that are asked for one by one; more are one range."""
@@ -67,26 +67,11 @@ def _in_range(replica: str, counter: str) -> ColumnElement[bool]:
     )
 
 
+_STORED: Select[Any] = select(*(OBJECT.c[name] for name in STORED_COLUMNS))
 _RANGE = ("replica_", "first_", "last_")
 _BY_PLACE, _BY_CONTENT = _in_range("place_replica", "place_counter"), _in_range("content_replica", "content_counter")
 _SCAN = prepared(
-    at_most(
-        select(
-            OBJECT.c.position,
-            OBJECT.c.uid,
-            OBJECT.c.kind,
-            OBJECT.c.place_replica,
-            OBJECT.c.place_counter,
-            OBJECT.c.place_raw,
-            OBJECT.c.content_replica,
-            OBJECT.c.content_counter,
-            OBJECT.c.content_raw,
-        )
-        .where(OBJECT.c.position > bindparam("after_"))
-        .order_by(OBJECT.c.position)
-    ),
-    "after_",
-    "limit_",
+    at_most(_STORED.where(OBJECT.c.position > bindparam("after_")).order_by(OBJECT.c.position)), "after_", "limit_"
 )
 _CONTENT_SUMS = prepared(
     select(
@@ -114,23 +99,13 @@ _PLACE_ROWS = prepared(
     ),
     *_RANGE,
 )
-_STATES: Select[Any] = select(*(OBJECT.c[name] for name in STATE_COLUMNS))
 _RECORDS_BY_PLACE = prepared(
-    select(OBJECT.c.place_counter, *(OBJECT.c[name] for name in STATE_COLUMNS)).where(_BY_PLACE), *_RANGE
+    select(OBJECT.c.place_counter, *(OBJECT.c[name] for name in STORED_COLUMNS)).where(_BY_PLACE), *_RANGE
 )
 _RECORDS_BY_CONTENT = prepared(
-    select(OBJECT.c.content_counter, *(OBJECT.c[name] for name in STATE_COLUMNS)).where(_BY_CONTENT), *_RANGE
+    select(OBJECT.c.content_counter, *(OBJECT.c[name] for name in STORED_COLUMNS)).where(_BY_CONTENT), *_RANGE
 )
-_PENDING_REGISTERS = prepared(
-    select(
-        OBJECT.c.place_replica,
-        OBJECT.c.place_counter,
-        (OBJECT.c.node.is_not(None) & OBJECT.c.base_place_raw.is_(None)),
-        OBJECT.c.content_replica,
-        OBJECT.c.content_counter,
-        (OBJECT.c.node.is_not(None) & OBJECT.c.base_content_raw.is_(None)),
-    ).where(OBJECT.c.pending_commit.is_not(None))
-)
+_PENDING_ROWS = prepared(_STORED.where(OBJECT.c.pending_commit.is_not(None)))
 
 
 class _Numbered:
@@ -179,17 +154,20 @@ class Pages(Ledger):
         left = bytes_max
         scanned = 0
         with converted(self._where), closing(self._db.execute(_SCAN, (begin, PAGE_SCAN_ROWS_MAX))) as cursor:
-            for position, uid, kind, place_no, place_counter, place, content_no, content_counter, content in cursor:
-                place_held, content_held = held.has(place_no, place_counter), held.has(content_no, content_counter)
+            for stored in cursor:
+                row = stored_object(stored, self._where)
+                place_held = held.has(row.place_replica, row.place_counter)
+                content_held = held.has(row.content_replica, row.content_counter)
                 if not (place_held and content_held):
-                    wire = WireRecord(uid, kind, b"" if place_held else place, b"" if content_held else content)
+                    place = b"" if place_held else row.place_raw
+                    content = b"" if content_held else row.content_raw
+                    wire = WireRecord(row.uid, row.kind, place or b"", content or b"")
                     left -= len(wire.place) + len(wire.content)
                     if len(records) == records_max or (left < 0 and records):
                         break
                     records.append(wire)
-                    cns.extend(((place_no, place_counter),) if not place_held else ())
-                    cns.extend(((content_no, content_counter),) if not content_held else ())
-                end = position
+                    cns += row.cns(place=not place_held, content=not content_held)
+                end = row.position
                 scanned += 1
             else:
                 # Nothing lies beyond the last row but what was superseded or dropped.
@@ -209,7 +187,7 @@ class Pages(Ledger):
                             break
                         if whole or wanted.has(number, row[0]):
                             found[row[1]] = row[1:]
-        states = [object_state(row) for row in found.values()]
+        states = [object_state(stored_object(row, self._where)) for row in found.values()]
         return [state.record for state in sorted(states, key=lambda state: state.position)]
 
     def tally(self, cns: CNSet) -> Tally:
@@ -248,13 +226,8 @@ class Pages(Ledger):
 
     def not_installed(self) -> CNSet:
         """The CNs of those registers of pending objects that are not the object's base."""
-        found: list[tuple[int, int]] = []
-        for place_no, place, place_installed, content_no, content, content_installed in self._rows(_PENDING_REGISTERS):
-            if place is not None and not place_installed:
-                found.append((place_no, place))
-            if content is not None and not content_installed:
-                found.append((content_no, content))
-        return self._set(found)
+        rows = (stored_object(row, self._where) for row in self._rows(_PENDING_ROWS))
+        return self._set([cn for row in rows for cn in row.missing()])
 
     def _set(self, cns: Sequence[tuple[int, int]]) -> CNSet:
         """Of (replica number, counter)."""

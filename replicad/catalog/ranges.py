@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 
 from replicad.catalog.pages import Pages
 from replicad.catalog.prepared import at_most, prepared
+from replicad.catalog.rows import STORED_COLUMNS, stored_object
 from replicad.catalog.schema import OBJECT
 from replicad.core.digest import register_sum
 from replicad.core.draft import DIGEST_MODULUS
@@ -16,7 +17,7 @@ from replicad.core.records import Record
 
 _SUMS = prepared(
     at_most(
-        select(OBJECT.c.uid, OBJECT.c.kind, OBJECT.c.live, OBJECT.c.place_raw, OBJECT.c.content_raw)
+        select(*(OBJECT.c[name] for name in STORED_COLUMNS))
         .where(OBJECT.c.uid > bindparam("after_"), OBJECT.c.uid <= bindparam("upto_"))
         .order_by(OBJECT.c.uid)
     ),
@@ -39,8 +40,9 @@ class Ranges(Pages):
         """Of the objects in `(after, upto]`, the first `limit` of them. All of them add up to the digest."""
         rows = self._rows(_SUMS, after, upto, limit)
         sums = []
-        for uid, kind, live, place, content in rows:
-            if live or content is None:
-                total = register_sum(Record(uid, kind, None, None, place or b"", content or b""))
-                sums.append((uid, total % DIGEST_MODULUS))
+        for stored in rows:
+            row = stored_object(stored, self._where)
+            if row.live or row.content_raw is None:
+                held = Record(row.uid, row.kind, None, None, row.place_raw or b"", row.content_raw or b"")
+                sums.append((row.uid, register_sum(held) % DIGEST_MODULUS))
         return RangeRows(sums, rows[-1][0] if len(rows) == limit else upto, len(rows))

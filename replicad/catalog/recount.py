@@ -5,23 +5,27 @@ from __future__ import annotations
 import sqlite3
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from replicad.catalog.lookups import Replicas
 from replicad.catalog.prepared import prepared
-from replicad.catalog.rows import STATE_COLUMNS, ObjectRow, object_state
-from replicad.catalog.schema import NODE, OBJECT
+from replicad.catalog.rows import STORED_COLUMNS, object_state, stored_node, stored_object
+from replicad.catalog.schema import METADATA, NODE, OBJECT, REPLICA
 from replicad.catalog.summary import Summary
+from replicad.catalog.sums import checked
 from replicad.core.cnset import CNSet
 from replicad.core.digest import register_sum
 from replicad.core.draft import DIGEST_MODULUS
 from replicad.core.ids import Cn
 from replicad.core.view import ROOT_NODE
 
-_ALL = prepared(select(*(OBJECT.c[name] for name in ObjectRow._fields)))
-_STATE_INDEXES = tuple(ObjectRow._fields.index(name) for name in STATE_COLUMNS)
-_NODES = prepared(select(NODE.c.id))
-_NODE_MAX = prepared(select(func.max(NODE.c.id)))
+_OBJECTS = prepared(select(*(OBJECT.c[name] for name in STORED_COLUMNS)))
+_NODES = prepared(select(NODE))
+_OTHERS = {
+    table.name: prepared(select(*(column for column in table.c if column.name != "no" or table is REPLICA)))
+    for table in METADATA.sorted_tables
+    if table not in (OBJECT, NODE)
+}
+"""Of these only the sums are looked at."""
 
 
 class Recount(msgspec.Struct, frozen=True):
@@ -37,13 +41,17 @@ class Recount(msgspec.Struct, frozen=True):
     """Objects at a node, or hidden beneath one, that is not there."""
 
 
-def recount(db: sqlite3.Connection, replicas: Replicas) -> Recount:
-    """Reads every row."""
+def recount(db: sqlite3.Connection, where: object) -> Recount:
+    """Reads every row. Raises CatalogError where one is not the one that was written."""
     digest = objects = size = pending = pending_bytes = position_max = dangling = 0
     held: list[Cn] = []
-    nodes = {ROOT_NODE, *(row[0] for row in db.execute(_NODES))}
-    for row in map(ObjectRow._make, db.execute(_ALL)):
-        state = object_state(tuple(row[index] for index in _STATE_INDEXES))
+    for table, sql in _OTHERS.items():
+        for stored in db.execute(sql):
+            checked(stored, table, where)
+    nodes = {ROOT_NODE, *(stored_node(stored, where).id for stored in db.execute(_NODES))}
+    for stored in db.execute(_OBJECTS):
+        row = stored_object(stored, where)
+        state = object_state(row)
         digest += register_sum(state.record)
         objects += state.record.live
         size += row.size

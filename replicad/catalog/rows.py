@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from replicad.core.ids import REPLICA_MAX, ROOT, Cn, ReplicaId, Uid
+from replicad.catalog.sums import checked
+from replicad.core.ids import REPLICA_MAX, ROOT, Cn, ReplicaId
 from replicad.core.records import DIRECTORY, Record, Stamp, open_record
 from replicad.core.view import Node, ObjectState
 from replicad.errors import CatalogError, ProtocolError
@@ -36,7 +37,7 @@ class Interning(Protocol):
 
 
 class ObjectRow(NamedTuple):
-    """The columns of `object` but `no`, in their order."""
+    """The columns of `object` but `no` and the sum, in their order."""
 
     uid: bytes
     kind: int
@@ -72,16 +73,23 @@ class ObjectRow(NamedTuple):
         waits = self.pending_commit is not None and (self.node is None or self.base_content_raw is not None)
         return self.size if waits else 0
 
-    def missing(self) -> tuple[tuple[int, int], ...]:
-        """(replica number, counter) of the registers that are known and not installed: docs/catalog.md."""
-        if self.pending_commit is None:
-            return ()
+    def cns(self, *, place: bool = True, content: bool = True) -> tuple[tuple[int, int], ...]:
+        """(replica number, counter) of those of these registers that are known."""
         found = []
-        if self.place_counter is not None and (self.node is None or self.base_place_raw is not None):
+        if place and self.place_counter is not None:
             found.append((self.place_replica, self.place_counter))
-        if self.content_counter is not None and (self.node is None or self.base_content_raw is not None):
+        if content and self.content_counter is not None:
             found.append((self.content_replica, self.content_counter))
         return tuple(found)  # type: ignore[arg-type]  # a CHECK says that both halves of a CN are there
+
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """Of the registers that are known and not installed: docs/catalog.md."""
+        if self.pending_commit is None:
+            return ()
+        return self.cns(
+            place=self.node is None or self.base_place_raw is not None,
+            content=self.node is None or self.base_content_raw is not None,
+        )
 
 
 class Pair(NamedTuple):
@@ -97,7 +105,7 @@ PLAIN_COLUMNS = ObjectRow._fields.index("base_place_raw")
 
 
 class NodeRow(NamedTuple):
-    """The columns of `node`, in their order."""
+    """The columns of `node` but the sum, in their order."""
 
     id: int
     parent: int
@@ -161,44 +169,33 @@ def _prior(held: Record) -> bytes | None:
     return place.prior_parent if place.prior_parent not in (ROOT, place.parent) else None
 
 
-STATE_COLUMNS = (
-    "uid",
-    "kind",
-    "place_raw",
-    "content_raw",
-    "node",
-    "base_place_raw",
-    "base_content_raw",
-    "beneath",
-    "beneath_seen",
-    "pending_commit",
-    "cut_parent",
-    "cut_name",
-    "kept",
-    "group_uid",
-    "position",
-)
+STORED_COLUMNS = (*ObjectRow._fields, "sum")
+"""What is read of an object: with the sum over all of it."""
 
 
-def object_state(row: tuple[Any, ...]) -> ObjectState:
-    """Of the STATE_COLUMNS. A register that cannot be read was not written by us: CatalogError."""
-    uid: Uid = row[0]
+def stored_object(row: tuple[Any, ...], where: object) -> ObjectRow:
+    """Of the STORED_COLUMNS. Raises CatalogError where the row is not the one that was written."""
+    return ObjectRow._make(checked(row, "object", where))
+
+
+def object_state(row: ObjectRow) -> ObjectState:
+    """A register that cannot be read was not written by us: CatalogError."""
     try:
-        held = open_record(uid, row[1], row[2] or b"", row[3] or b"")
+        held = open_record(row.uid, row.kind, row.place_raw or b"", row.content_raw or b"")
     except ProtocolError as error:
-        raise CatalogError(f"the catalog holds a record that cannot be read, {uid.hex()}: {error}") from error
+        raise CatalogError(f"the catalog holds a record that cannot be read, {row.uid.hex()}: {error}") from error
     return ObjectState(
         record=held,
-        node=row[4],
-        base_place_raw=row[5] or b"",
-        base_content_raw=row[6] or b"",
-        beneath=row[7],
-        beneath_seen=None if row[8] is None else _stamp_decoder.decode(row[8]),
-        pending=row[9] is not None,
-        cut=None if row[10] is None else (row[10], row[11]),
-        kept=bool(row[12]),
-        group=row[13],
-        position=row[14],
+        node=row.node,
+        base_place_raw=row.base_place_raw or b"",
+        base_content_raw=row.base_content_raw or b"",
+        beneath=row.beneath,
+        beneath_seen=None if row.beneath_seen is None else _stamp_decoder.decode(row.beneath_seen),
+        pending=row.pending_commit is not None,
+        cut=None if row.cut_parent is None or row.cut_name is None else (row.cut_parent, row.cut_name),
+        kept=bool(row.kept),
+        group=row.group_uid,
+        position=row.position,
     )
 
 
@@ -225,7 +222,15 @@ def node_row(node: Node, interning: Interning) -> NodeRow:
     )
 
 
-def node_value(row: tuple[Any, ...], interning: Interning) -> Node:
-    """Of a NodeRow."""
-    shows = None if row[10] is None else Cn(interning.replica(row[10]), row[11])
+def stored_node(row: tuple[Any, ...], where: object) -> NodeRow:
+    """Of the columns of `node`. Raises CatalogError where the row is not the one that was written."""
+    return NodeRow._make(checked(row, "node", where))
+
+
+def node_value(row: NodeRow, interning: Interning) -> Node:
+    shows = (
+        None
+        if row.shows_replica is None or row.shows_counter is None
+        else Cn(interning.replica(row.shows_replica), row.shows_counter)
+    )
     return Node(row[0], row[1], row[2], row[3], row[4] & REPLICA_MAX, row[5], row[6], row[7], row[8], row[9], shows)

@@ -25,12 +25,19 @@ METADATA: Final = MetaData(
     naming_convention={"uq": "%(table_name)s_%(column_0_N_name)s", "ck": "%(table_name)s_%(constraint_name)s"}
 )
 
+
+def _sum() -> Column[int]:
+    """The last column of every table: catalog.sums."""
+    return Column("sum", Integer, nullable=False, server_default="0")
+
+
 REPLICA = Table(
     "replica",
     METADATA,
     Column("no", Integer, primary_key=True),
     Column("id", LargeBinary, nullable=False),  # 8 bytes, big-endian: an unsigned 64-bit number does not fit INTEGER
     Column("member", Text),  # NULL: whose it is is not known yet
+    _sum(),
     UniqueConstraint("id"),
     CheckConstraint("length(id) = 8", name="id_is_64_bits"),
 )
@@ -72,6 +79,7 @@ OBJECT = Table(
     Column("cut_name", LargeBinary),
     Column("group_uid", LargeBinary),
     Column("prior", LargeBinary),  # of a directory that was moved: the directory before, where the record names it
+    _sum(),
     UniqueConstraint("uid"),
     CheckConstraint("length(uid) IN (16, 20)", name="uid_length"),
     CheckConstraint("place_raw IS NOT NULL OR content_raw IS NOT NULL", name="has_a_register"),
@@ -127,6 +135,7 @@ NODE = Table(
     Column("mode", Integer, nullable=False),
     Column("shows_replica", Integer),  # replica.no
     Column("shows_counter", Integer),
+    _sum(),
     CheckConstraint("(shows_replica IS NULL) = (shows_counter IS NULL)", name="shows_whole"),
 )
 
@@ -140,6 +149,7 @@ META = Table(
     METADATA,
     Column("key", Text, primary_key=True, nullable=False),
     Column("value", LargeBinary, nullable=False),
+    _sum(),
     sqlite_with_rowid=False,
 )
 
@@ -150,6 +160,7 @@ SERIES = Table(
     Column("replica", Integer, primary_key=True, nullable=False),  # replica.no of the peer's catalog
     Column("position", Integer, nullable=False),  # w: read so far
     Column("head", Integer, nullable=False),  # the highest head taken
+    _sum(),
     sqlite_with_rowid=False,
 )
 
@@ -166,6 +177,7 @@ PEER = Table(
     Column("told_session", Integer, nullable=False, server_default="0"),  # 0: it has taken note of no run of ours
     Column("told_mark", LargeBinary, nullable=False, server_default=text("x''")),
     Column("life", Integer, nullable=False, server_default="0"),  # of its catalog
+    _sum(),
 )
 
 INTENT = Table(
@@ -173,6 +185,7 @@ INTENT = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("blob", LargeBinary, nullable=False),
+    _sum(),
 )
 
 PRESERVED = Table(
@@ -190,6 +203,7 @@ PRESERVED = Table(
     Column("why", Text, nullable=False),
     Column("stored_name", LargeBinary, nullable=False),
     Column("winner", Integer),  # replica.no; NULL: not known
+    _sum(),
     CheckConstraint("store IN ('ConflictAndDeleted', 'PreExisting')", name="store_known"),
 )
 
@@ -207,6 +221,7 @@ OUT = Table(
     Column("staging_name", LargeBinary, nullable=False),
     Column("blob", LargeBinary, nullable=False),
     Column("due_ms", Integer, nullable=False),
+    _sum(),
     UniqueConstraint("staging_name"),
 )
 
@@ -220,6 +235,7 @@ MANIFEST = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("blob", LargeBinary, nullable=False),
     Column("size", Integer, nullable=False),  # of the file
+    _sum(),
     UniqueConstraint("digest"),
 )
 
@@ -231,6 +247,7 @@ INVITATION = Table(
     Column("blob", LargeBinary, nullable=False),
     Column("uses_left", Integer, nullable=False),
     Column("expires_ms", Integer, nullable=False),
+    _sum(),
     UniqueConstraint("token_id"),
     CheckConstraint("uses_left > 0", name="uses_left"),
 )

@@ -11,13 +11,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from replicad.catalog import database, migrating
 from replicad.catalog.changes import Change
-from replicad.catalog.database import MemoryDatabase, converted
+from replicad.catalog.database import MEND, MemoryDatabase, converted
 from replicad.catalog.draft_writer import Written, write_draft
 from replicad.catalog.ledger import apply
 from replicad.catalog.lookups import Replicas
@@ -26,6 +27,7 @@ from replicad.catalog.ranges import Ranges
 from replicad.catalog.recount import Recount, faults, recount
 from replicad.catalog.remembered import Answers, Remembering
 from replicad.catalog.summary import Summary, load_summary, store_summary
+from replicad.catalog.sums import ChangedRowError
 from replicad.core.cnset import CNSet
 from replicad.core.draft import Draft
 from replicad.core.ids import Cn, FolderId, ReplicaId
@@ -45,12 +47,12 @@ class Reader(Ranges):
             if summary is None:
                 raise CatalogError(f"the catalog {where} was never used")
             self._summary = summary
-            self._replicas = Replicas(db)
+            self._replicas = Replicas(db, where)
 
     def recount(self) -> Recount:
         """Count everything anew: reads every row."""
         with converted(self._where):
-            return recount(self._db, self._replicas)
+            return recount(self._db, self._where)
 
     def faults(self) -> list[str]:
         """In what the catalog contradicts itself; empty where all is well. Reads every row and index."""
@@ -59,6 +61,8 @@ class Reader(Ranges):
             return [unsound]
         try:
             found = self.recount()
+        except ChangedRowError as error:
+            return [error.fault]
         except CatalogError as error:
             if isinstance(error.__cause__, sqlite3.Error | OSError):
                 raise  # the file or the disk, perhaps for now only
@@ -81,6 +85,22 @@ class Reader(Ranges):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def fault_of(path: Path) -> CatalogError | None:
+    """What is wrong with the file, its values included; reads all of it. For a failure of whatever kind that a broken
+    file may have brought about."""
+    try:
+        with closing(database.open_reader(path)) as db:
+            faults = Reader(db, path, own=False).faults()
+    except CatalogError as error:
+        return error
+    return contradiction(path, faults[0]) if faults else None
+
+
+def contradiction(where: object, fault: str) -> CatalogError:
+    """`fault`: one of `Reader.faults`."""
+    return CatalogError(f"the catalog {where} cannot be used: it contradicts itself ({fault}); {MEND}")
 
 
 class Catalog(Remembering, Reader):
@@ -186,7 +206,7 @@ class Catalog(Remembering, Reader):
             summary = load_summary(self._db, self._where)
             assert summary is not None, "a catalog that was opened has its own entries"
             self._summary = summary
-            self._replicas = Replicas(self._db)
+            self._replicas = Replicas(self._db, self._where)
             self._next_id = max(self._next_id, summary.next_id)
             self._missing.forget()
             self._answers = Answers()
@@ -231,7 +251,7 @@ def _begin(db: sqlite3.Connection, summary: Summary) -> None:
     """The first entries of a catalog; its own replica id is the first one seen."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        Replicas(db).number(summary.replica)
+        Replicas(db, "").number(summary.replica)
         store_summary(db, None, summary)
         db.execute("COMMIT")
     except BaseException:

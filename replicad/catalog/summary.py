@@ -13,18 +13,23 @@ from sqlalchemy.dialects.sqlite import insert
 from replicad.catalog.changes import OWN_META_PREFIX
 from replicad.catalog.prepared import prepared
 from replicad.catalog.schema import META
+from replicad.catalog.sums import checked, summed
 from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.ids import FolderId, ReplicaId
 from replicad.core.view import FIRST_FREE_NODE, NodeId
 from replicad.errors import CatalogError
 
-_insert = insert(META).values(key=bindparam("key"), value=bindparam("value"))
+_insert = insert(META).values({column.name: bindparam(column.name) for column in META.c})
 PUT_META = prepared(
-    _insert.on_conflict_do_update(index_elements=["key"], set_={"value": _insert.excluded.value}), "key", "value"
+    _insert.on_conflict_do_update(
+        index_elements=["key"], set_={"value": _insert.excluded.value, "sum": _insert.excluded.sum}
+    ),
+    *META.c.keys(),
 )
+"""Of a `summed` row."""
 REMOVE_META = prepared(delete(META).where(META.c.key == bindparam("key_")), "key_")
-ONE_META = prepared(select(META.c.value).where(META.c.key == bindparam("key_")), "key_")
-ALL_META = prepared(select(META.c.key, META.c.value))
+ONE_META = prepared(select(META).where(META.c.key == bindparam("key_")), "key_")
+ALL_META = prepared(select(META))
 
 _sets = msgspec.msgpack.Decoder(list[list[int]])
 
@@ -71,8 +76,9 @@ _DECODE: dict[str, Callable[[bytes], Any]] = {
 
 
 def load_summary(db: sqlite3.Connection, where: object) -> Summary | None:
-    """None in a catalog that was never used; raises CatalogError where an entry is missing or cannot be read."""
-    stored: dict[str, bytes] = dict(db.execute(ALL_META).fetchall())
+    """None in a catalog that was never used; raises CatalogError where an entry of `meta` was
+    changed, is missing or cannot be read."""
+    stored: dict[str, bytes] = dict(checked(row, "meta", where) for row in db.execute(ALL_META).fetchall())
     own = {key: value for key, value in stored.items() if key.startswith(OWN_META_PREFIX)}
     if not own:
         return None
@@ -87,7 +93,7 @@ def load_summary(db: sqlite3.Connection, where: object) -> Summary | None:
 def store_summary(db: sqlite3.Connection, before: Summary | None, after: Summary) -> None:
     """Write the entries that differ."""
     changed = [
-        (OWN_META_PREFIX + name, _ENCODE.get(name, _number)(getattr(after, name)))
+        summed((OWN_META_PREFIX + name, _ENCODE.get(name, _number)(getattr(after, name))))
         for name in Summary.__struct_fields__
         if before is None or getattr(before, name) != getattr(after, name)
     ]

@@ -1,10 +1,8 @@
 """Whether a folder's catalog still adds up: now and then its rows are counted anew, beside the folder's work.
 
-SQLite notices a page that is no page, and an index that does not fit its rows, not a value that was changed in them: by
-a disk, by memory, by hand. The digest and the sums are kept by differences, so they tell what the rows should add up
-to. Where they do not, the catalog is in doubt: that is written into it, and the folder waits as for any catalog that is
-corrupt. What lies beyond the sums (what is known of the disk, of peers) is found by other means: it is looked at, and
-told, again and again; a manifest is checked when it is used.
+Each row is held against its sum when it is read (catalog.sums). Here all are read, and with them what no row tells: an
+index that does not fit its rows, and what the rows add up to, which is kept by differences. Where that is not so the
+catalog is in doubt: that is written into it, and the folder waits as for any catalog that is corrupt.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from replicad.catalog.changes import SetMeta
-from replicad.catalog.database import MEND
-from replicad.catalog.store import Catalog
+from replicad.catalog.store import Catalog, contradiction
 from replicad.engine.folder import FolderReplica
 from replicad.engine.readers import Readers
-from replicad.errors import CatalogError
 
 FIRST_S, AGAIN_S = 60.0, 86_400.0
 """After the start, when the first rush is over; then once a day: some 2 s of a thread for 100,000 objects."""
@@ -43,4 +39,4 @@ def check_undoubted(catalog: Catalog, path: Path) -> None:
 
 
 def refuse(path: Path, fault: str) -> NoReturn:
-    raise CatalogError(f"the catalog {path} cannot be used: it contradicts itself ({fault}); {MEND}")
+    raise contradiction(path, fault)

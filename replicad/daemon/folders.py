@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from replicad.catalog.database import fault_of
+from replicad.catalog.store import fault_of
 from replicad.config.written import KeptFolder, read_kept, write_kept
 from replicad.core.hierarchy_entries import CREATED, DECLARED
 from replicad.core.hierarchy_model import SIBLING, FolderInfo, Reading

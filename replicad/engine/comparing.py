@@ -16,7 +16,7 @@ from replicad.core.messages_repair import DIFFER_UIDS_MAX, RANGES_MAX, RangeRepl
 from replicad.core.repair import WHOLE, Against, Cutter, ObjectSum, Range
 from replicad.errors import ProtocolError
 
-ROWS_A_STEP = 2_048
+ROWS_A_STEP = 1_024
 """Of the catalog: some 10 ms of the folder's thread."""
 QUESTIONS_MAX = 10_000
 """In one comparison: some ten million objects that differ. What is left is for the next one."""

@@ -23,7 +23,7 @@ from sqlalchemy.pool import StaticPool
 from replicad.catalog import database, ledger, lookups, migrating, pages
 from replicad.catalog.database import MemoryDatabase
 from replicad.catalog.schema import METADATA
-from replicad.catalog.store import Catalog
+from replicad.catalog.store import Catalog, fault_of
 from replicad.core.draft import Draft
 from replicad.core.view import ObjectState
 from replicad.errors import CatalogError
@@ -280,14 +280,14 @@ def test_a_file_that_failed_is_read_whole_and_said_to_be_broken_or_not(tmp_path:
     path = tmp_path / "a.db"
     catalog = open_at(path)
     fill(catalog, 500)
-    assert database.fault_of(path) is None, "also while it is in use"
+    assert fault_of(path) is None, "also while it is in use"
     catalog.close()
-    assert database.fault_of(path) is None
+    assert fault_of(path) is None
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"x" * 100, b"y" * 100, 1))  # a row or its index: nothing is malformed
-    assert "is corrupt (row " in str(database.fault_of(path))
+    assert "contradicts itself (row " in str(fault_of(path))
     damage(path)
-    assert "corrupt" in str(database.fault_of(path))
+    assert "cannot be used: " in str(fault_of(path))
 
 
 def test_entries_of_the_catalog_that_are_missing_are_damage(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.system.harness import Server, Servers, until
 FILES = 300
 PAGE = 4096
 CANNOT_BE_USED = "cannot be used: "
+CHANGED = "a value in its table object is not the one that was written"
 MEND = "put the home back from a backup, or move the file away"
 
 
@@ -153,14 +154,15 @@ def change_a_value(path: Path) -> None:
         db.commit()
 
 
-def test_a_value_that_was_changed_in_a_catalog_is_found_when_it_is_counted_anew(servers: Servers) -> None:
+def test_a_value_that_was_changed_in_a_catalog_is_found_when_it_is_read_or_counted_anew(servers: Servers) -> None:
     one, two, path = two_members(servers)
     two.stop()
     change_a_value(path)
     two.module = "tests.system.hasty"
     two.start()
     reason = reason_of(two)
-    assert reason.startswith(f"the catalog {path} {CANNOT_BE_USED}it contradicts itself (digest is kept as "), reason
+    assert reason.startswith(f"the catalog {path} {CANNOT_BE_USED}"), reason
+    assert CHANGED in reason
     assert MEND in reason
     waited = one.run("wait", "--folder", "docs", "--members", "2", "--timeout", "1")
     assert waited.returncode == 4
@@ -169,7 +171,7 @@ def test_a_value_that_was_changed_in_a_catalog_is_found_when_it_is_counted_anew(
     two.stop()
     two.module = "replicad"
     two.start()
-    assert reason_of(two) == reason, "it is not used, whatever runs"
+    assert CHANGED in reason_of(two), "it is not used, whatever runs"
     move_away(path)
     two.until_state(4)
     all_the_same(servers, [one, two])
