@@ -87,6 +87,8 @@ class SimMember:
         """Whether it is killed before this call (method, paths) that changes the disk, or a "commit"."""
         self.barred: set[str] = set()
         """Names of members from whom nothing is accepted, and to whom nothing is given."""
+        self.on_failure: Callable[[Exception], bool] = lambda error: False
+        """Whether this may end it, as the daemon ends a folder."""
         self.height: Height | None = None
         """The mark in its home."""
         self.lapsed: set[str] = set()
@@ -224,6 +226,10 @@ class SimMember:
             self.group.counts["crash at a write"] += 1
             self._forget("killed")
             self.group.killed(self)
+        except Exception as error:
+            if not self.on_failure(error):
+                raise
+            self._forget("failed")
         finally:
             self._due = None
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from blake3 import blake3
-
 from replicad.catalog.database import MemoryDatabase
 from replicad.core.effects import Effect
-from replicad.core.ids import MemberId
-from replicad.engine.abandoning import abandon_path
 from replicad.engine.disposal import store_path
 from replicad.engine.folder import FolderReplica
 from replicad.engine.phases import Role
@@ -22,7 +18,8 @@ from replicad.errors import OperatorError
 from replicad.files.fs import FILE
 from replicad.files.paths import join
 from tests.sim.clockwork import START_MS
-from tests.sim.group import Group, files
+from tests.sim.giving_up import give_up_what_is_lost
+from tests.sim.group import Group
 from tests.sim.member import SimMember
 from tests.sim.network import Network, Weather
 from tests.sim.user import NAMES, Hand, User
@@ -301,36 +298,9 @@ class Story:
         self._restart_later(member)
 
     def _abandon(self) -> bool:
-        """What the only holder has lost with its catalog is given up by an operator; False where somebody has it.
-
-        Files of a directory that was preserved as one are not looked through for what is wanted: it stays there. Nor is
-        a file of the tree that is another object: it is not looked at for what is wanted.
-        """
-        stores = (b".replicad/ConflictAndDeleted/", b".replicad/PreExisting/")
-        every = [item for one in self.members for item in files(one, private=True).items()]
-        there = {
-            blake3(data).digest()
-            for path, data in every
-            if any(path.startswith(store) and b"/" not in path[len(store) :] for store in stores)
-        }
-        for member in self.members:
-            states = member.catalog.objects(member.catalog.pending(1_000))
-            wanted = {state.record.content.digest for state in states if state.record.content is not None}
-            paths = [path for path, why in member.running.blocked() if "no connected member" in why]
-            held = (one.catalog.object(state.record.uid) for one in self.members for state in states)
-            installed = any(one is not None and one.node is not None and not one.pending for one in held)
-            if paths and wanted and not wanted & there and not installed:
-                self.counts["abandoned"] += 1
-                names = {one.id: one.name for one in self.members if one is not member}
-                self._give_up(member, paths[0], names)
-                return True
-        return False
-
-    def _give_up(self, member: SimMember, path: bytes, names: Mapping[MemberId, str]) -> None:
-        def act(replica: FolderReplica, now_ms: int) -> list[Effect]:
-            return abandon_path(replica, path, names, {}, force=True, now_ms=now_ms)[1]
-
-        member.act(act)
+        given_up = give_up_what_is_lost(self.members)
+        self.counts["abandoned"] += given_up
+        return given_up
 
     def _overflow(self) -> None:
         self.counts["overflow"] += 1
