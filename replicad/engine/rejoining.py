@@ -113,10 +113,10 @@ class Rejoining:
         ]
         self._catalog.commit(None, changes, now_ms=now_ms)
 
-    def again(self, now_ms: int) -> None:
+    def again(self, now_ms: int, more: Iterable[CatalogChange] = ()) -> None:
         """The peer with which it was compared is gone, and has not taught all that it had forgotten. What was dropped
         because of it may come again from whoever still has it, and is known no more: else the two would know the same,
-        and hold different records. Owns its transaction."""
+        and hold different records. Owns its transaction, with `more`."""
         self.compare_again(now_ms)
         self._compared = False
         self._exchange.meetings.compared.clear()
@@ -125,6 +125,7 @@ class Rejoining:
             new_life(self._catalog, self._exchange.meetings.life_remembered, now_ms),
             SetMeta(OWED_META, None),
             SetMeta(PHASE_META, Phase.COMPARING.value),
+            *more,
         ]
         self._know(self._catalog.recount().held, changes, now_ms)
 
@@ -243,6 +244,8 @@ class Rejoining:
             return self._needs_none(), []
         if peer != self._peer:
             self._peer, self._after, self._pinned = peer, 0, None
+            if self._is_ahead_of(peer):
+                return False, self._yield(now_ms)
         elif self._asked is not None:
             self._asked_ms = now_ms
             return False, [Send(peer, self._asked)]
@@ -275,6 +278,18 @@ class Rejoining:
         if not ahead and self.why == PUT_BACK and not self._compared:
             ahead = {peer for peer, link in met.items() if link.complete}
         return min(ahead, default=None)
+
+    def _is_ahead_of(self, peer: MemberId) -> bool:
+        """Whether both have forgotten what the other does not know, and the peer may not compare, since this member is
+        not complete: each would wait for the other."""
+        link, purged = self._exchange.meetings.met()[peer], self._tombstones.purged
+        return self.why != STALE and not link.known.union(link.purged or EMPTY).contains_all(purged)
+
+    def _yield(self, now_ms: int) -> list[Effect]:
+        """It has forgotten nothing, as one that was put back; so the peer may tell. What only it had forgotten may come
+        again, until it meets somebody else who has. Owns its transaction."""
+        self.again(now_ms, [self._tombstones.forgetting()])
+        return self._exchange.reopen(now_ms, anew=True)
 
     def _needs_none(self) -> bool:
         """Whether there is nobody to compare with, and nobody is waited for."""

@@ -11,6 +11,7 @@ import pytest
 from replicad.core.effects import Received
 from replicad.core.messages import ContentBackfill, ContentChange, Message
 from replicad.core.messages_meeting import Judged
+from replicad.engine.asked import rejoin
 from replicad.engine.phases import Phase, Role
 from tests.sim.group import Group
 from tests.sim.member import SimMember
@@ -258,17 +259,26 @@ def test_who_is_stale_towards_one_that_only_joins_waits_until_it_takes_part() ->
     joined: list[bool] = []
 
     def look(one: SimMember) -> None:
-        if one is c and c.running.phase is Phase.LEARNING and c.running.tombstones.purged and not joined:
+        if one is c and c.running.phase is Phase.CLAIMING and not joined:
             joined.append(True)
-            cut_off(group, "c")  # so that it goes on learning until d has met it
+            assert c.running.tombstones.purged
+            c.running.root.fault = "so that it goes on joining until d has met it"
+            cut_off(group, "c")
             join(group, "c", "d")
         if one is d and d.running.phase is Phase.COMPARING and not begun:
             begun.append(c.running.phase)
 
     group.on_handled = look
     c.start()
+    check = c.running.root.check
+    c.running.root.check = lambda now_ms: check(now_ms) if not c.running.root.fault else False  # type: ignore[method-assign]
+    next_due_ms = c.running.root.next_due_ms
+    c.running.root.next_due_ms = lambda: next_due_ms() if not c.running.root.fault else None  # type: ignore[method-assign]
     group.run(MINUTE_MS)
     assert joined
+    assert d.sessions
+    assert not begun
+    c.running.root.fault = ""
     join(group, "b", "c")
     group.run(5 * MINUTE_MS)
     assert begun == [Phase.TAKING_PART]
@@ -364,3 +374,30 @@ def test_i7_who_joins_learns_first_from_one_that_has_forgotten() -> None:
 def names_held(member: SimMember) -> set[str]:
     states = member.catalog.objects(member.catalog.children(b""))
     return {state.record.place.name.decode() for state in states if state.record.place is not None}
+
+
+def test_one_that_is_asked_to_rejoin_and_another_do_not_wait_for_each_other() -> None:
+    """a and b have forgotten x; c and d, apart from them, y. a is asked to rejoin, and reaches c alone from then on."""
+    group = a_group("abcd", {"x": 1, "y": 2, "z": 4}, tombstone_lifetime_ms=LIFETIME_MS)
+    a, b, c, d = (group[name] for name in "abcd")
+    for one, other in (("a", "c"), ("a", "d"), ("b", "c"), ("b", "d")):
+        group.network.cut(one, other)
+        group.network.cut(other, one)
+    a.lapsed = b.lapsed = {"c", "d"}
+    c.lapsed = d.lapsed = {"a", "b"}
+    group.run(MINUTE_MS)
+    delete(a, "x")
+    delete(c, "y")
+    group.run(LIFETIME_MS + 5 * MINUTE_MS)
+    assert not any(one.catalog.tombstones(2**62, (-1, b""), 10) for one in (a, b, c, d))
+    rejoin(a.running, a._new_replica(), primary=False, force=False, now_ms=a.now_ms)
+    a.stop()
+    cut_off(group, "a")
+    a.start()
+    join(group, "a", "c")
+    group.run(5 * MINUTE_MS)
+    assert [one.running.phase for one in (a, c)] == [Phase.TAKING_PART] * 2
+    all_living(group)
+    group.heal()
+    assert_tree(group, {"z": 4})
+    assert 1 in kept(c) or 1 in kept(d)
