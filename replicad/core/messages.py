@@ -382,7 +382,7 @@ def decode_message(data: bytes) -> Message:
         raise ProtocolError("a message is too long")
     try:
         message: Message = _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a message cannot be read: {error}") from error
     _check(message)
     return message

@@ -229,7 +229,7 @@ class Applier:
         kept = kept_path(intent) if intent.aside else b""
         if kept and self._fs.stat(kept) is not None:
             return Surprise((intent.path,), keep=kept)
-        if not _stands(batch.view, intent):
+        if not _stands(batch.view, intent) or _is_taken(batch.draft, intent.step):
             return Surprise((intent.path,), keep=intent.aside)
         for entry, mode, path in _doors(batch, intent):
             close_again(self._fs, entry, mode, path)
@@ -276,6 +276,13 @@ def _stands(view: View, intent: Intent) -> bool:
     return step.kind not in WITH_PARENT or (
         view.node(step.parent) is not None and step_path(view, step) == intent.target and _is_whole(view, step)
     )
+
+
+def _is_taken(draft: Draft, step: Step) -> bool:
+    """Whether the name stands for another entry by now: while the outcome could not be synced, a scan has found what
+    was put there, and has entered it as what it is."""
+    there = draft.node_at(step.parent, step.name) if step.kind in WITH_PARENT else None
+    return there is not None and there.id not in (step.node, step.occupant)
 
 
 def _is_whole(view: View, step: Step) -> bool:

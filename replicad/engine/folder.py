@@ -394,7 +394,7 @@ class FolderReplica:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         if self._may_scan():
             due.append(self.disk.next_due_ms(now_ms))
-            if self.settings.scan_interval_ms:
+            if self.settings.scan_interval_ms and not self.disk.scanner.scanning:
                 due.append(self._scanned_ms + self.settings.scan_interval_ms)
         if self._may_apply():
             due.append(self.workbench.next_due_ms(now_ms))

@@ -232,19 +232,16 @@ class LocalSide:
         self._through.changed()
         if looked.missing is not None:
             self._hold(looked.missing)
-        if not looked.root_ok:
-            return []
-        if looked.void:
+        if not looked.root_ok or looked.void:
             return looked.effects
         try:
             if draft.states or draft.nodes:
                 self._fs.sync_all()
         except OSError as error:
             self._unsynced_until_ms = now_ms + SYNC_RETRY_MS
-            self.scanner.start_over()
-            return [
-                Report(0, f"what has changed cannot be synced: {error.strerror or error}; see to the folder's disk")
-            ]
+            self.scanner.not_entered(looked)
+            why = f"what has changed cannot be synced: {error.strerror or error}; see to the folder's disk"
+            return [*looked.effects, Report(0, why)]
         changes: list[CatalogChange] = [
             PutManifest(Manifest(one.digest, encode_whole(one.manifest), one.stat.size))
             for one in looked.hashed

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 from replicad.core.diff import PRIVATE
 from replicad.core.draft import Draft
-from replicad.core.effects import Report
+from replicad.core.effects import Effect, Report
 from replicad.engine.deletions import TooMany
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
@@ -61,6 +61,8 @@ class Scanner:
         self._full_scans = 0
         self._unwatched = True
         """Until a whole scan has ended since the watch began: what it had not reached was changed nobody knows when."""
+        self._unwatched_before = True
+        """Before the last one ended."""
 
     # What is asked of it.
 
@@ -214,30 +216,41 @@ class Scanner:
 
     def _guarded(self, draft: Draft, now_ns: int, work: Callable[[Step], None]) -> Looked:
         """Only where the root is the folder's, before and after."""
+        effects: list[Effect] = []
         if self._root_ok():
             step = Step(self._state, self._reader, self._fs, self._watch, self._founding, draft, now_ns)
             work(step)
-            looked = step.looked
+            looked, effects = step.looked, step.looked.effects
             if looked.missing is not None:
                 self.start_over()
-                return Looked(root_ok=False, missing=looked.missing)
+                return Looked(root_ok=False, effects=looked.effects, missing=looked.missing)
             if not looked.void:
                 step.finish()
             if self._root_ok():
-                self._end_scan()
+                looked.ended = self._end_scan()
                 return looked
         self.start_over()
-        return Looked(root_ok=False)
+        return Looked(root_ok=False, effects=effects)
 
     def start_over(self) -> None:
         """What was found and is not entered is to be found once more, by a scan of the whole folder."""
         self._state.start_over()
         self._reader.start_over()
 
-    def _end_scan(self) -> None:
+    def not_entered(self, looked: Looked) -> None:
+        """What a step found could not be committed: it is to be found again, and a scan that ended with it has not."""
+        if looked.ended:
+            self._full_scans -= 1
+            self._unwatched = self._unwatched_before
+        self.start_over()
+
+    def _end_scan(self) -> bool:
         """A scan has ended when everything it found is decided."""
-        if self._state.ending and not self._state.scan_left and not self._reader.hashing:
-            self._state.ending = False
-            self._unwatched &= self._state.again
-            self._state.prune_blocked()
-            self._full_scans += 1
+        if not self._state.ending or self._state.scan_left or self._reader.hashing:
+            return False
+        self._state.ending = False
+        self._unwatched_before = self._unwatched
+        self._unwatched &= self._state.again
+        self._state.prune_blocked()
+        self._full_scans += 1
+        return True

@@ -47,7 +47,8 @@ LISTED_PER_LOOK = 32
 
 
 class Looked(msgspec.Struct):
-    """What a step came to. The caller commits the draft, then carries out the effects; or drops it (`root_ok`)."""
+    """What a step came to. The caller commits the draft, or drops it (`root_ok`); then it carries out the effects, also
+    where the draft was dropped: what was to be hashed is waited for."""
 
     root_ok: bool = True
     void: bool = False
@@ -57,6 +58,8 @@ class Looked(msgspec.Struct):
     """Files with a manifest that were read: it belongs into the same commit."""
     touched: set[Uid] = msgspec.field(default_factory=set)
     """Objects that were written or looked at; they are settled."""
+    ended: bool = False
+    """A scan of the whole folder came to its end with it."""
     missing: Missing | None = None
     """What a scan finds gone, and is to be held: nothing of the step counts."""
 
@@ -230,7 +233,7 @@ class Step:
         elif sight.blocked:
             self.state.block(path, sight.blocked)
         else:
-            self._unblock(path, why, stat)
+            self._unblock(path, why, node)
         if sight in (Sight.VANISHED, Sight.REPLACED, Sight.OTHER) or (sight is Sight.UNFIT and node is not None):
             self.state.leave_open(place, why, standing(stat), stat.inode if stat is not None else 0, self._before)
         elif sight is Sight.APPEARED:
@@ -326,9 +329,10 @@ class Step:
             if other not in self.state.open:
                 self.state.add(other, Why(why.by_scan, since=why.since))
 
-    def _unblock(self, path: bytes, why: Why, stat: Stat | None) -> None:
-        """It can be seen. A directory that could not be read before is to be entered."""
-        if self.state.blocked.pop(path, None) is not None and stat is not None and stat.kind == DIRECTORY:
+    def _unblock(self, path: bytes, why: Why, node: Node | None) -> None:
+        """It can be seen. A directory that could not be read before is to be entered; one that is not known is when it
+        has become so. (Where it was may not be to be seen: then it is blocked again, and would be entered for ever.)"""
+        if self.state.blocked.pop(path, None) is not None and node is not None and node.kind == DIRECTORY:
             self._enter_directory(path, why)
 
     # Where to look.

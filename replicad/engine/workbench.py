@@ -153,8 +153,19 @@ class Workbench:
         planned = planner.gather(self._ready)
         self._take_planned(planned, done, now_ms)
         if planned.steps:
-            self._take_in(self._applier.run(planned.steps, now_ms), done, now_ms)
+            applied = self._applier.run(planned.steps, now_ms)
+            self._take_in(applied, done, now_ms)
+            self._hold_back(planned, applied, now_ms)
             self._go_on(planned.accepted)
+
+    def _hold_back(self, planned: Planned, applied: Applied, now_ms: int) -> None:
+        """What had a step planned about another object, which failed, waits as that one does: it would be planned again
+        at once, and again, for as long as the disk stays as it is."""
+        failed = dict.fromkeys(applied.surprised, SURPRISED)
+        failed |= {uid: error.reason for uid, error in applied.troubles}
+        for uid, step in zip(planned.accepted, planned.steps, strict=True):
+            if uid != step.uid and step.uid in failed:
+                self._waiting.wait_after_trouble(uid, failed[step.uid], now_ms)
 
     # -- ready
 
