@@ -19,7 +19,7 @@ from replicad.core.ids import Cn, ReplicaId, Uid
 from replicad.core.records import DIRECTORY, FILE, Record, content_key, open_record, place_key
 from replicad.core.tree import tree_of
 from replicad.core.view import ObjectState
-from replicad.engine.phases import CLEARING, PUT_BACK
+from replicad.engine.phases import CLEARING, PRIMARY, PUT_BACK, Phase
 from replicad.engine.rejoining import DROPPED_META
 from replicad.files.fs import FILE as DISK_FILE
 
@@ -88,6 +88,8 @@ class Ledger:
         """By the content of a file that was renamed: of those that took its name before anybody looked."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
+        self.untold: set[bytes] = set()
+        """Contents that came about without any time telling of it: nobody need have read them."""
         self.texts: dict[bytes, bytes] = {}
         """For messages: what a digest stands for."""
         self.forgotten: dict[Uid, tuple[Key, Key]] = {}
@@ -149,6 +151,18 @@ class Ledger:
         self.rejoined.discard(member.name)
         self.any_forgot = True
 
+    def discarded(self, member: SimMember, data: bytes) -> None:
+        """A copy is gone from its disk, by an operator's word or the disk's fault: it may be the last one, and there
+        may be others."""
+        self.destroyed[blake3(data).digest()] = member.name
+
+    def rejected(self, member: SimMember) -> None:
+        """An operator has said that its disk is not to count: what its user took off may come back, also what he takes
+        off until it takes part again."""
+        self.affirmed |= {digest for digest, who in self.condemned.items() if who == member.name}
+        self.void.add(member.name)
+        self.rejoined.add(member.name)
+
     def left_folder(self, member: SimMember) -> None:
         """It has no catalog any more; should it join again, it begins with nothing."""
         self.forgot(member)
@@ -208,8 +222,12 @@ class Ledger:
             self.rejoined.add(member.name)
         if draft is not None:
             self._take_down(member, draft, counter)
+            speaks = _is_made_to_speak(member)
             for state in draft.states.values():
-                self._saw(disk, state)
+                if speaks:
+                    self._is_given_up(member, state)
+                else:
+                    self._saw(disk, state)
             self._collected(member, dropped)
         self.known[member.name] = catalog.known
         if member.replica is not None:
@@ -238,7 +256,8 @@ class Ledger:
             return  # its own changes of which nobody has heard; what is known is less by them before anything is told
         for held in dropped:
             uid = held.uid
-            if rejoining.why or member.running.course.compares:  # one that joins has no reason, and may compare
+            # One that joins has no reason, and may compare; a primary takes part before it has none any more.
+            if (rejoining.why and not member.running.course.takes_part) or member.running.course.compares:
                 others = (other for other in member.group.members.values() if other is not member and other.up)
                 lost = all(other.catalog.object(uid) for other in others)
                 assert not lost, f"{member.name} drops {uid.hex()}, which nobody has forgotten"
@@ -319,6 +338,12 @@ class Ledger:
             self.common.add(made.digest if made is not None else digest)
             self.ambiguous.add(slot)
 
+    def _is_given_up(self, member: SimMember, state: ObjectState) -> None:
+        """What the group has is entered as if it were on a primary's disk: what is not there goes, everywhere."""
+        content = state.record.content
+        if state.node is not None and content is not None and content.gone is None:
+            self.destroyed[content.digest] = member.name
+
     def _saw(self, disk: Disk, state: ObjectState) -> None:
         if state.node is not None and state.record.kind == FILE:
             content = state.base_content
@@ -377,6 +402,11 @@ class Ledger:
         disk = self.disk(member)
         best = (disk.contents if made.content else disk.places).get(made.uid)
         return best is not None and best >= made.key
+
+
+def _is_made_to_speak(member: SimMember) -> bool:
+    replica = member.replica
+    return replica is not None and replica.course.why == PRIMARY and replica.phase is Phase.CLAIMING
 
 
 def _slot(cn: Cn, content: bool) -> Cn:

@@ -35,7 +35,7 @@ from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import FolderContent
-from replicad.errors import FileTrouble, OperatorError, PeerError
+from replicad.errors import CatalogDiskError, FileTrouble, OperatorError, PeerError
 from replicad.files.changes import Change, Overflow
 from replicad.files.fs import FILE
 from replicad.files.hashing import BeingWritten, hash_file
@@ -47,6 +47,7 @@ from tests.sim.memory_watch import MemoryWatch
 from tests.sim.network import Session
 
 if TYPE_CHECKING:
+    from tests.sim.ailing import Ailing
     from tests.sim.group import Group
     from tests.sim.hierarchy import SimKeeper
 
@@ -95,6 +96,8 @@ class SimMember:
         """Names of members that have lapsed, as far as its hierarchy says."""
         self.keeper: SimKeeper | None = None
         """Its hierarchy, where the group has one (tests.sim.hierarchy); it says who has lapsed."""
+        self.ailing: Ailing | None = None
+        """What is wrong with its disks, where anything ever is (tests.sim.ailing)."""
         self.racing: Callable[[], None] | None = None
         """Called before each call to the disk: a user who is faster."""
         self.replica: FolderReplica | None = None
@@ -163,12 +166,16 @@ class SimMember:
             large_bytes=LARGE_BYTES,
         )
         self.watch = watch
+        if self.ailing is not None:
+            self.ailing.watch_begins(watch)
         replica = FolderReplica(catalog, self.fs, self.id, self.role, self.settings, around, now_ms=self.now_ms)
         try:
             effects = replica.start(self.now_ms)
         except OperatorError as error:
             self.refusal = str(error)
             watch.close()
+            if self.ailing is not None:
+                raise
             return
         self.replica = replica
         if self.keeper is not None and not self.keeper.up:
@@ -226,6 +233,11 @@ class SimMember:
             self.group.counts["crash at a write"] += 1
             self._forget("killed")
             self.group.killed(self)
+        except (OSError, OperatorError, CatalogDiskError) as error:
+            if self.ailing is None:
+                raise
+            self._forget("fails")
+            self.ailing.failed(error)
         except Exception as error:
             if not self.on_failure(error):
                 raise
@@ -314,10 +326,14 @@ class SimMember:
         if self.racing is not None:
             self.racing()
         self._fault_point(method, *paths)
+        if self.ailing is not None:
+            self.ailing.before_change(method, paths)
 
     def _before_read(self, method: str, paths: tuple[bytes, ...]) -> None:
         if self.racing is not None:
             self.racing()
+        if self.ailing is not None:
+            self.ailing.before_read(method, paths)
 
     def _hook(self, catalog: Catalog) -> None:
         """Killed before a commit or after it; the ledger takes down each one that came about."""
@@ -325,6 +341,8 @@ class SimMember:
 
         def hooked(draft: Draft | None, changes: Sequence[CatalogChange] = (), *, now_ms: int) -> int:
             self._fault_point("commit")
+            if self.ailing is not None:
+                self.ailing.before_commit()
             before = self.group.ledger.before(catalog, draft)
             head = commit(draft, changes, now_ms=now_ms)
             self.group.ledger.committed(self, catalog, draft, before)
@@ -370,12 +388,16 @@ class SimMember:
             self._turns.took(tick=True)
             self._handle(Tick())
             self._check_spinning(life)
-        if self.replica is not None and self.quiet and self.replica.disk.watched and self.replica.disk.scanner.at_rest:
+        if self.replica is not None and self._has_looked(self.replica):
             self.group.ledger.looked(self)
         self.group.on_handled(self)
         if life == self.life:
             self._busy_ms = self.group.clock.now_ms + self.rng.choice(HANDLE_MS) * self.group.slowness(self)
             self._schedule()
+
+    def _has_looked(self, replica: FolderReplica) -> bool:
+        """At all that happened on its disk."""
+        return self.quiet and replica.disk.watched and replica.disk.scanner.at_rest and not self.watch.deaf
 
     def _is_due(self, replica: FolderReplica) -> bool:
         due_ms = self._due_ms(replica)
@@ -424,7 +446,7 @@ class SimMember:
                 case HashFile():
                     self._begin_hash(effect)
                 case WhoHolds(path):
-                    self.post(FileHeld(path, ""))
+                    self.post(FileHeld(path, self.ailing.holders(path) if self.ailing is not None else ""))
                 case Report():
                     self.reports.append(effect)
                     self.group.clock.note("report", self.name, effect.text)

@@ -128,6 +128,11 @@ class MemoryFileSystem(UserSide):
         """Whether this filesystem has RENAME_EXCHANGE."""
         self.modes_bind = False
         """Whether a directory's mode keeps the process from changing what is in it, as it does whoever is not root."""
+        self.in_place = True
+        """Whether the path that the operator named leads here."""
+        self.anew: MemoryFileSystem | None = None
+        """Where it leads otherwise."""
+        self.uuid = b"in memory......."
         self.open_files: dict[MemoryOpenFile, None] = {}
         """The process's own, in the order of their opening."""
 
@@ -141,13 +146,13 @@ class MemoryFileSystem(UserSide):
         return self.exchanges
 
     def filesystem_uuid(self) -> bytes | None:
-        return b"in memory......."
+        return self.uuid
 
     def root_in_place(self) -> bool:
-        return True
+        return self.in_place
 
     def opened_anew(self) -> "MemoryFileSystem | None":
-        return None
+        return self.anew
 
     # Looking.
 
@@ -231,6 +236,7 @@ class MemoryFileSystem(UserSide):
         self.tree.entry(directory, name)
         if self.tree.find(target_directory, target_name) is not None:
             raise failure(errno.EEXIST, target)
+        self.tree.check_name(target_name)
         self._check_modes((source, directory, target_directory), (target, target_directory, directory))
         node = self.tree.check_move(directory, name, target_directory)
         self.tree.move(directory, name, target_directory, target_name)
@@ -348,6 +354,7 @@ class MemoryFileSystem(UserSide):
             raise failure(errno.EEXIST, path)
         if directory.links == 0:
             raise failure(errno.ENOENT, path)
+        self.tree.check_name(name)
         node = self.tree.make_node(kind, mode, directory.mount)
         self.tree.add(directory, name, node)
         self._told(directory, name, new=True)

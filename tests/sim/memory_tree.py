@@ -87,6 +87,8 @@ class Tree:
         self._mount_last = ROOT_MOUNT
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
+        self.refused: frozenset[bytes] = frozenset()
+        """Names that this filesystem does not take, as one that is case-blind or of another system has some."""
         self.root = self.make_node(DIRECTORY, 0o755, ROOT_MOUNT)
 
     def now(self) -> int:
@@ -186,6 +188,11 @@ class Tree:
         node = self.drop(source, source_name)
         self.add(target, target_name, node)
         node.ctime_ns = self.now()
+
+    def check_name(self, name: bytes) -> None:
+        """Of an entry that is to be made."""
+        if name in self.refused:
+            raise failure(errno.EINVAL, name)
 
     def check_move(self, source: Node, source_name: bytes, target: Node) -> Node:
         """The node at the source; what forbids moving it whatever is at the target."""

@@ -60,6 +60,7 @@ class UserSide:
             raise failure(errno.EEXIST, new)
         if node.mount != directory.mount:
             raise failure(errno.EXDEV, new)
+        self.tree.check_name(name)
         node.links += 1
         node.ctime_ns = self.tree.now()
         self.tree.add(directory, name, node)
@@ -96,6 +97,7 @@ class UserSide:
         directory, name = self._place(source)
         target_directory, target_name = self._place(target)
         node = self.tree.check_move(directory, name, target_directory)
+        self.tree.check_name(target_name)
         there = self.tree.find(target_directory, target_name)
         if there is node:
             return

@@ -101,7 +101,7 @@ class Waits:
                 continue
             began_ns = (one.began_ms + member.offset_ms) * 1_000_000
             blocked = {path for path, _ in member.running.blocked()}
-            seen = self._group.ledger.disk(member).seen
+            seen = self._group.ledger.disk(member).seen | self._group.ledger.untold
             for path, (stat, data) in member.fs.read_tree().items():
                 if stat.kind == FILE and stat.ctime_ns < began_ns and path not in blocked:
                     assert blake3(data).digest() in seen, (
