@@ -21,6 +21,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from replicad.catalog.changes import AddIntents, Change, ClearIntents
 from replicad.catalog.changes import Intent as IntentRow
 from replicad.catalog.store import Catalog
@@ -32,13 +34,12 @@ from replicad.core.view import ROOT_NODE, STAGING_NODE, Node, NodeId, View
 from replicad.core.want import settle
 from replicad.engine import acts
 from replicad.engine.acts import NotDone, Outcome, Surprise
-from replicad.engine.complete import detach
+from replicad.engine.complete import content_then, detach
 from replicad.engine.entering import Act, Applied, enter, kept_path, litter, sweep
 from replicad.engine.intents import Intent, Seen, decode_intent, encode_intent
 from replicad.engine.preparing import (
     WITH_PARENT,
     Unstaged,
-    content_of,
     intent_of,
     is_fresh,
     node_of,
@@ -193,7 +194,7 @@ class Applier:
             elif not acts.matches(node, stat) or self._is_foreign(stat):
                 return self._met(path, batch)
         batch.acted = True
-        return acts.act(self._fs, intent, *_subject(batch.view, step))
+        return acts.act(self._fs, intent, *_subject(batch.view, intent))
 
     def _parent_holds(self, parent: NodeId, batch: _Batch) -> bool:
         """Whether the directory at the parent's path is still the one that the catalog means; asked once a batch.
@@ -234,7 +235,7 @@ class Applier:
         for entry, mode, path in _doors(batch, intent):
             close_again(self._fs, entry, mode, path)
         intact = self._fs.stat(WITNESS) is not None
-        return resume(self._fs, intent, *_subject(batch.view, intent.step), intact=intact)
+        return resume(self._fs, intent, *_subject(batch.view, intent), intact=intact)
 
     # -- all of them
 
@@ -252,19 +253,36 @@ class Applier:
                 ]
                 applied.done.clear()
                 applied.touched.clear()
+                self._note_registers(now_ms)
                 return
         if batch.cleared:
             batch.changes.append(ClearIntents(tuple(batch.cleared)))
         settle(batch.draft, (), applied.touched)
         applied.installed += [uid for uid, state in batch.draft.states.items() if not state.pending]
         self._catalog.commit(batch.draft, batch.changes, now_ms=now_ms)
+        if batch.kept:
+            self._note_registers(now_ms)
         sweep(self._fs, applied.litter)
 
+    def _note_registers(self, now_ms: int) -> None:
+        """Of intents that stay: from here on the objects may change before it is entered what was done for them."""
+        rows: list[IntentRow] = []
+        for row in self._catalog.intents():
+            intent = decode_intent(row.blob)
+            if not intent.held:
+                records = [state.record for state in self._catalog.objects({*intent.step.winners, intent.step.lead})]
+                held = tuple((one.uid, one.place_raw, one.content_raw) for one in records)
+                rows.append(IntentRow(row.intent_id, encode_intent(msgspec.structs.replace(intent, held=held))))
+        if rows:
+            ids = tuple(row.intent_id for row in rows)
+            self._catalog.commit(None, [ClearIntents(ids), AddIntents(tuple(rows))], now_ms=now_ms)
 
-def _subject(view: View, step: Step) -> tuple[Node | None, Content | None]:
+
+def _subject(view: View, intent: Intent) -> tuple[Node | None, Content | None]:
     """The entry and the content that a step is about which moves nothing."""
+    step = intent.step
     node = node_of(view, step.node) if step.node is not None else None
-    return node, content_of(view, step.lead) if step.slot is not None else None
+    return node, content_then(view, intent) if step.slot is not None else None
 
 
 def _stands(view: View, intent: Intent) -> bool:
@@ -304,7 +322,8 @@ def _doors(batch: _Batch, intent: Intent) -> list[tuple[Seen, int, bytes]]:
             found.append((Seen.of(node), node.mode, node_path(view, parent)))
     moving = [(Seen.of(node), node.mode) for node in nodes if node.kind == DIRECTORY]
     if step.kind == StepKind.PUT and step.node is None and step.object_kind == DIRECTORY:
-        moving.append((intent.moving, content_of(view, step.lead).mode))
+        made = content_then(view, intent)
+        moving += [(intent.moving, made.mode)] if made is not None else []
     paths = [path for path in (intent.source, intent.target, intent.aside) if path]
     paths += [spare_of(intent.aside)] if intent.aside else []
     found += [(entry, mode, path) for entry, mode in moving for path in paths]

@@ -14,8 +14,9 @@ import msgspec
 from replicad.core.diff import SMUDGED_NS
 from replicad.core.draft import Draft
 from replicad.core.ids import Cn, Uid
+from replicad.core.records import Content, open_content
 from replicad.core.steps import Step, StepKind
-from replicad.core.view import STAGING_NODE, Node, NodeId
+from replicad.core.view import STAGING_NODE, Node, NodeId, View
 from replicad.engine.acts import Done
 from replicad.engine.intents import Intent, Seen
 from replicad.engine.nodes import node_seen
@@ -78,13 +79,14 @@ def _put_new(draft: Draft, intent: Intent, done: Done) -> set[Uid]:
     else:
         node_id = draft.new_node_id()
         changed |= _clear_name(draft, intent, done)
-    draft.put_node(_new_node(node_id, intent, done.stat, _shown_cn(draft, step.lead)))
+    draft.put_node(_new_node(node_id, intent, done.stat, _shown_cn(draft, intent)))
     for uid in step.winners:
         # A winner that stands at an entry of its own elsewhere keeps it until that merges into this one.
         state = draft.object(uid)
         assert state is not None
         if state.node in (None, node_id) or _is_shared(draft, state.node, step):
-            draft.update(uid, node=node_id, base_place_raw=b"", base_content_raw=b"")
+            place, content = _installed(draft, intent, uid)
+            draft.update(uid, node=node_id, base_place_raw=place, base_content_raw=content)
     return changed
 
 
@@ -100,7 +102,7 @@ def _relocate(draft: Draft, intent: Intent, done: Done) -> set[Uid]:
     _move_node(draft, step.node, step.parent, step.name, done.stat)
     for uid in draft.uids_at(step.node):
         if uid in step.winners:
-            draft.update(uid, base_place_raw=b"")
+            draft.update(uid, base_place_raw=_installed(draft, intent, uid)[0])
     return changed
 
 
@@ -115,7 +117,7 @@ def _swap(draft: Draft, intent: Intent, done: Done) -> set[Uid]:
     _move_node(draft, one.id, step.parent, step.name, done.stat)
     for uid in draft.uids_at(one.id):
         if uid in step.winners:
-            draft.update(uid, base_place_raw=b"")
+            draft.update(uid, base_place_raw=_installed(draft, intent, uid)[0])
     return {*draft.uids_at(one.id), *draft.uids_at(other.id)}
 
 
@@ -149,19 +151,40 @@ def _set_meta(draft: Draft, intent: Intent, done: Done) -> set[Uid]:
     held = draft.node(step.node)
     assert held is not None
     ctime_ns = done.stat.ctime_ns if intent.target not in done.again else SMUDGED_NS
-    node = node_seen(held.id, held.parent, held.name, done.stat, _shown_cn(draft, step.lead))
+    node = node_seen(held.id, held.parent, held.name, done.stat, _shown_cn(draft, intent))
     draft.put_node(msgspec.structs.replace(node, ctime_ns=ctime_ns))
     changed = set(draft.uids_at(held.id))
     for uid in changed.intersection(step.winners):
-        draft.update(uid, base_content_raw=b"")
+        draft.update(uid, base_content_raw=_installed(draft, intent, uid)[1])
     return changed
 
 
-def _shown_cn(draft: Draft, lead: Uid) -> Cn:
-    state = draft.object(lead)
+def _installed(draft: Draft, intent: Intent, uid: Uid) -> tuple[bytes, bytes]:
+    """What the act has installed of an object, as the raw registers of a base: empty where it has them still."""
+    state, then = draft.object(uid), intent.registers(uid)
     assert state is not None
-    assert state.record.content is not None
-    return state.record.content.cn
+    if then is None:
+        return b"", b""
+    place, content = then
+    return (
+        place if place != state.record.place_raw else b"",
+        content if content != state.record.content_raw else b"",
+    )
+
+
+def _shown_cn(draft: Draft, intent: Intent) -> Cn:
+    content = content_then(draft, intent)
+    assert content is not None
+    return content.cn
+
+
+def content_then(view: View, intent: Intent) -> Content | None:
+    """Of the lead, when the act was done."""
+    then = intent.registers(intent.step.lead)
+    if then is not None:
+        return open_content(then[1])
+    state = view.object(intent.step.lead)
+    return state.record.content if state is not None else None
 
 
 def _new_node(node: NodeId, intent: Intent, stat: Stat | None, shows: Cn) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from replicad.core.ids import Uid
 from replicad.core.steps import STAGING_PATH, Step
 from replicad.core.view import Node
 from replicad.errors import CatalogError
@@ -67,6 +68,13 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     leaving: Seen | None = None
     aside: bytes = b""
     stored: bytes = b""
+    held: tuple[tuple[Uid, bytes, bytes], ...] = ()
+    """Of an act whose outcome could not be entered at once: which registers the objects had that it was done for (UID,
+    place, content). They may have others by the time it is entered, which are not what was installed (I2)."""
+
+    def registers(self, uid: Uid) -> tuple[bytes, bytes] | None:
+        """(place, content) of one of them as the act was done; None where they are as they were."""
+        return next(((place, content) for one, place, content in self.held if one == uid), None)
 
     @property
     def path(self) -> bytes:
