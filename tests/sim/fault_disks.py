@@ -15,6 +15,7 @@ from tests.sim.ailing import SYNCS, Ailing, Failing, copied, empty_tree, unwatch
 from tests.sim.group import Group, files
 from tests.sim.member import SimMember
 from tests.sim.memory_fs import MemoryOpenFile
+from tests.sim.memory_tree import Tree
 from tests.sim.user import NAMES
 
 Mend = Callable[[], None]
@@ -31,7 +32,7 @@ class DiskFaults:
     def __init__(self, group: Group, rng: random.Random) -> None:
         self._group = group
         self._rng = rng
-        self._backups: dict[str, object] = {}
+        self._backups: dict[str, Tree] = {}
         self._written = 0
 
     @property
@@ -248,13 +249,10 @@ class DiskFaults:
     def _replaced_by_old(self, member: SimMember) -> Mend | None:
         """By one to which all was copied some time ago."""
         tree = self._backups.pop(member.name, None)
-        if tree is None:
-            self._backups[member.name] = copied(member.fs.tree)
-            return None
-        if not self._halted(member):
+        if tree is None or not self._halted(member):
             return None
         before = files(member, private=True) | _staged(member)
-        member.fs.tree = tree  # type: ignore[assignment]
+        member.fs.tree = tree
         after = set(files(member, private=True).values())
         for data in before.values():
             if data not in after:
@@ -263,6 +261,10 @@ class DiskFaults:
             self._group.ledger.affirms(data)
         self._start_later(member)
         return _nothing
+
+    def back_up(self, member: SimMember) -> None:
+        """All that is on its disk, for later."""
+        self._backups[member.name] = copied(member.fs.tree)
 
     def _halted(self, member: SimMember) -> bool:
         if member.up:

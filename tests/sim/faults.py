@@ -29,6 +29,7 @@ FAILS = 0.3
 """After a burst a disk begins to fail."""
 LASTS = 0.08
 """After a burst it is emptied, or replaced."""
+BACKED_UP = 0.1
 OPERATED = 0.35
 DECIDED = 0.3
 GARBLED = 0.1
@@ -65,7 +66,9 @@ class FaultNetwork(Network):
         self.garbles = 1
         self._garbling = rng
 
-    def _hand_over(self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int) -> None:
+    def _hand_over(
+        self, session: Session, source: SimMember, target: SimMember, data: bytes, number: int, sent_ms: int
+    ) -> None:
         if self.garbles:
             broken = bytearray(data)
             for _ in range(self._garbling.randrange(1, 4)):
@@ -77,7 +80,7 @@ class FaultNetwork(Network):
                 target.group.counts["malformed message"] += 1
                 self.refuse(target, source)
                 return
-        super()._hand_over(session, source, target, data, number)
+        super()._hand_over(session, source, target, data, number, sent_ms)
 
 
 class FaultStory(Story):
@@ -127,6 +130,8 @@ class FaultStory(Story):
         super()._mishap()
         if self.faults.random() < FAILS:
             self._goes_wrong(self.temporary, temporary=True)
+        if self.faults.random() < BACKED_UP:
+            self.disks.back_up(self.faults.choice(self.members))
         if self.faults.random() < LASTS:
             self._goes_wrong(self.lasting, temporary=False)
         if self.faults.random() < OPERATED:

@@ -233,15 +233,14 @@ class SimMember:
             self.group.counts["crash at a write"] += 1
             self._forget("killed")
             self.group.killed(self)
-        except (OSError, OperatorError, CatalogDiskError) as error:
-            if self.ailing is None:
-                raise
-            self._forget("fails")
-            self.ailing.failed(error)
         except Exception as error:
-            if not self.on_failure(error):
+            if self.ailing is not None and isinstance(error, OSError | OperatorError | CatalogDiskError):
+                self._forget("fails")
+                self.ailing.failed(error)
+            elif self.on_failure(error):
+                self._forget("failed")
+            else:
                 raise
-            self._forget("failed")
         finally:
             self._due = None
 
