@@ -71,8 +71,8 @@ class OwnState(msgspec.Struct, frozen=True):
     compares: bool = False
     """It finds out what others have forgotten: no record crosses any link."""
     owes: bool = False
-    """It has dropped what a peer has forgotten, and does not know yet all that this one knew of it: its digest proves
-    nothing."""
+    """It has dropped what a peer has forgotten, and does not know yet all that this one knew of it; or it lacks what it
+    knows, and is about to ask for it: its digest proves nothing."""
     founds: bool = False
     """As in core.messages_meeting.Meet."""
     doubts: bool = False

@@ -428,7 +428,7 @@ class FolderReplica:
             done = self.workbench.work(now_ms)
             remove_staged(self.fs, done.stale)
             self.disk.hint_paths(done.applied.dirty)
-            self._missing_parents.found(done.missing_parents)
+            self._missing_parents.found(done.missing_parents, now_ms)
             self.clocks.installed(done.applied.done, now_ms)
             if done.applied.done or done.idle:
                 out += self.exchange.after_commit(now_ms)
@@ -483,7 +483,7 @@ class FolderReplica:
             complete=(taking_part or self.course.why == STALE) and not self.root.fault,
             begun=taking_part,
             compares=self.course.compares,
-            owes=self.course.rejoining.owes,
+            owes=self.course.rejoining.owes or self._missing_parents.unsure(self._now_ms),
             founds=self.course.latecomer.unsettled,
             doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,

@@ -11,6 +11,8 @@ from replicad.engine.exchange import Exchange
 
 PARENTS_ASKED_MS = 1_000
 """How often objects that are still missing although knowledge is complete are asked for."""
+UNSURE_MAX_MS = 30_000
+"""For which the digest proves nothing because of them: who can bring them has brought them by then."""
 
 
 class MissingParents:
@@ -20,10 +22,18 @@ class MissingParents:
         self._exchange = exchange
         self._uids: Set[Uid] = frozenset()
         self._asked_ms = 0
+        self._since_ms: int | None = None
+        """Since when some are missing, without a break."""
 
-    def found(self, uids: Set[Uid]) -> None:
-        """Those that the last look at what waits has met, instead of the ones before; a few hundred at most."""
+    def found(self, uids: Set[Uid], now_ms: int) -> None:
+        """All that what waits has met, instead of the ones before; a few hundred at most."""
         self._uids = uids
+        self._since_ms = (now_ms if self._since_ms is None else self._since_ms) if uids else None
+
+    def unsure(self, now_ms: int) -> bool:
+        """Whether what is held is about to become more, though no more is known: others have kept a directory that was
+        forgotten here, for what was moved into it (docs/safety.md, section 5)."""
+        return self._since_ms is not None and now_ms < self._since_ms + UNSURE_MAX_MS
 
     def next_due_ms(self) -> int | None:
         if not self._uids or self._exchange.any_unsettled:
@@ -41,4 +51,4 @@ class MissingParents:
 
     def clock_set_back(self) -> None:
         """It would wait for as long as the clock was ahead."""
-        self._asked_ms = 0
+        self._asked_ms, self._since_ms = 0, None

@@ -226,10 +226,10 @@ def test_i7_a_forgotten_original_that_was_moved_and_edited_elsewhere_does_not_co
 
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "unheard"])
 def test_a_file_that_was_moved_into_a_forgotten_directory_is_not_lost(heard: bool) -> None:
-    """Else its place names a parent that nobody has any more. `heard`: by c as well, before it compares."""
+    """Else its place names a parent that nobody has any more. Who has forgotten that asks for it, before it counts as a
+    fault. `heard`: by c as well, before it compares."""
     group = forgotten_by_two({"d/e/x": 2, "z": 3}, lambda group: remove_tree(group["a"], "d"))
     move(group["d"], "z", "d/e/z")
-    group.faulty = True  # the directory is asked for by who has forgotten it, or comes by the digest's repair
     group.run(MINUTE_MS if heard else 0)
     join(group, "b", "c")
     group.run(5 * MINUTE_MS)

@@ -241,6 +241,7 @@ def test_a_lost_catalog_is_learned_anew_and_the_disk_is_adopted() -> None:
     assert_tree(group, {"f": 1, "d/g": 2})
     assert kept(a) == [3]
     assert len(group.served) == served, "nothing is transferred"
+    assert not [report.text for report in a.reports if "no member" in report.text], "it need not wait"
 
 
 def test_s39_members_that_all_lost_their_catalogs_found_the_folder_again() -> None:
