@@ -96,6 +96,12 @@ class Course:
         return self._waits_for if self.phase is Phase.LEARNING else ""
 
     @property
+    def serves(self) -> bool:
+        """Whether others are told what is held here. In the first scan that is not decided yet; and what one holds that
+        was put back, or has lost everything, may be dead, until it has learned."""
+        return self.phase is not Phase.FOUNDING and self.why not in (PUT_BACK, CLEARING, LOST)
+
+    @property
     def cautious(self) -> bool:
         """Nothing may be originated yet: it may have been put back."""
         return self._caution.waits
@@ -190,7 +196,7 @@ class Course:
             out += sent
             if over:  # who joins has nothing to forget
                 self._enter(Phase.FORGETTING if self.why else Phase.LEARNING, now_ms)
-                out += self._exchange.reopen(now_ms)
+                out += self._exchange.reopen(now_ms, anew=self.why == LOST)
         if self._root.fault:
             return out
         if self.phase is Phase.FORGETTING and forget_some(self._catalog, now_ms):
@@ -262,6 +268,7 @@ class Course:
             if (
                 peer not in stale
                 and known is not None
+                and known.direct  # one that is remembered may be of before it was put back as well
                 and known.status.complete
                 and self._catalog.known.contains_all(known.known)
             ):
@@ -286,7 +293,7 @@ class Course:
         """Each from its own disk, with nothing in the catalog."""
         if not self.why:
             return self._rejoin(CLEARING, NOBODY_IS_LEFT, now_ms)
-        if self.why == LOST:
+        if self.why == LOST and not self._catalog.known:
             self._enter(Phase.FOUNDING, now_ms, self.rejoining.ending())
         else:
             self.rejoining.clear(now_ms)

@@ -123,7 +123,7 @@ class FolderReplica:
             may_receive=around.may_receive,
             draw=around.draw,
             now_ms=now_ms,
-            serves=lambda: self.phase is not Phase.FOUNDING,
+            serves=lambda: self.course.serves,
             founds=lambda peer: (circle := around.circle()) is None or circle.founds(peer),
         )
         self._missing_parents = MissingParents(self.exchange)
@@ -487,7 +487,7 @@ class FolderReplica:
             founds=self.course.latecomer.unsettled,
             doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,
-            serves=self.phase is not Phase.FOUNDING,
+            serves=self.course.serves,
             missing=self.catalog.not_installed(),
             purged=self.tombstones.purged,
             pending_files=files,

@@ -108,8 +108,10 @@ class Meetings:
     def judged(self, peer: MemberId, judged: Judged, now_ms: int, out: list[Effect]) -> bool:
         """The peer's answer: False where it finds this catalog put back. Owns its transaction."""
         link = self._links[peer]
+        if link.barred and judged.of not in (0, life_of(self._catalog)):
+            return True  # of an earlier life: the answer for this one is still waited for
         first, link.judged = not link.judged, True
-        if link.barred and judged.of in (0, life_of(self._catalog)):
+        if link.barred:
             link.barred = False
             self._open_or_close(peer, now_ms, out)
         if link.greeted_as != self._catalog.replica:

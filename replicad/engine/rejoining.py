@@ -15,6 +15,7 @@ Each piece is a transaction, and a crash begins the comparison anew: what was dr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.changes import RenewReplica, Series, SetMeta, SetReplicaOwner, SetSeries
@@ -267,7 +268,7 @@ class Rejoining:
         self._due_ms = now_ms
         link = self._exchange.meetings.met().get(peer)
         if link is not None:
-            self._drop([uid for uid in answer.uids if uid in asked], now_ms, told=_forgotten_by(link))
+            self._drop([uid for uid in answer.uids if uid in asked], now_ms, known=_forgotten_by(link), forgotten=True)
 
     def _teacher(self) -> MemberId | None:
         met = self._exchange.meetings.met()
@@ -351,7 +352,8 @@ class Rejoining:
             self._drop([wire.uid for wire in page.records], now_ms)
             return False
         self.why = LOST
-        self._know(EMPTY, [SetMeta(WHY_META, LOST), SetMeta(DROPPED_META, None)], now_ms)
+        life = new_life(self._catalog, self._exchange.meetings.life_remembered, now_ms)
+        self._know(EMPTY, [SetMeta(WHY_META, LOST), SetMeta(DROPPED_META, None), life], now_ms)
         return True
 
     def _know(self, known: CNSet, changes: list[CatalogChange], now_ms: int) -> None:
@@ -375,30 +377,30 @@ class Rejoining:
                 unseen = unseen.union(CNSet.span(replica, 1, COUNTER_MAX))
         found = self._catalog.with_cns(unseen, DROPPED_A_STEP)
         if found:
-            self._drop([held.uid for held in found], now_ms)
+            self._drop([held.uid for held in found], now_ms, known=reduce(CNSet.union, shown, EMPTY))
             return
         self._know(self._catalog.recount().held, [SetMeta(DROPPED_META, b"1")], now_ms)
 
-    def _drop(self, uids: Iterable[Uid], now_ms: int, *, told: CNSet | None = None) -> None:
-        """`told`: what the peer knows that has forgotten them. With them goes what lies beneath and is news to it: its
-        parent would be asked for for ever. What is not has been moved out since, and comes with its new place."""
+    def _drop(self, uids: Iterable[Uid], now_ms: int, *, known: CNSet | None = None, forgotten: bool = False) -> None:
+        """`known`: what peers know; with these goes what lies beneath and is news to them: its parent would be asked
+        for for ever. What is not was moved out since, and comes with its new place. `forgotten`: one of them has."""
         draft = Draft(self._catalog)
         before: dict[Uid, ObjectState | None] = {}
-        waiting, pinned = list(uids), self._pinned if told is not None and self._pinned else frozenset()
+        waiting, pinned = list(uids), self._pinned if forgotten and self._pinned else frozenset()
         while waiting:
             uid = waiting.pop()
             state = draft.object(uid)
             if state is None or uid in before or uid in pinned:
                 continue
             before[uid] = state
-            if told is not None:
+            if known is not None:
                 below = draft.objects(draft.children(uid))
-                waiting.extend(child.record.uid for child in below if not _creation_known(child.record, told))
+                waiting.extend(child.record.uid for child in below if not _creation_known(child.record, known))
         for uid in before:
             draft.drop(uid)
         slots = retree(draft, before.items())
         settle(draft, slots, ())
-        owed = [SetMeta(OWED_META, b"1")] if told is not None and before else []
+        owed = [SetMeta(OWED_META, b"1")] if forgotten and before else []
         self._catalog.commit(draft, owed, now_ms=now_ms)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from replicad.core.effects import LinkUp
+from replicad.core.effects import LinkUp, Received
 from replicad.core.messages import Status
-from replicad.core.messages_meeting import Meet
+from replicad.core.messages_meeting import Judged, Meet
+from replicad.engine.meeting import life_of, new_life
 from tests.engine.exchange_net import Group, Member, messages, pair
 
 
@@ -37,3 +38,20 @@ def test_members_that_have_met_do_not_meet_again() -> None:
     group.run(600_000)
     assert group.sent["meet"] == before
     assert messages(group, Status)
+
+
+def test_an_answer_for_an_earlier_life_is_no_answer_for_this_one() -> None:
+    """What comes after it may have been meant for that life too, so the link stays closed until this one is judged."""
+    group, a, b = pair()
+    a.create("x")
+    group.run(5_000)
+    life, meetings = life_of(a.catalog), a.exchange.meetings
+    a.catalog.commit(None, [new_life(a.catalog, 0, group.now_ms)], now_ms=group.now_ms)
+    meetings.greet_anew(group.now_ms, [])  # lost on its way
+    late = Judged(session=meetings.run.number, mark=meetings.run.mark, put_back=False, life=life, knows=True, of=life)
+    group.carry_out(a, a.exchange.handle(Received(b.id, late), group.now_ms))
+    a.create("y")
+    group.run(30_000)
+    assert group.sent["judged"] > 2, "it was asked again"
+    group.assert_equal()
+    assert group.converged()

@@ -180,9 +180,9 @@ class SimMember:
         self.replica = replica
         if self.keeper is not None and not self.keeper.up:
             self.keeper.start()
-        self._content = FolderContent(self.fs, _Readers(catalog))  # type: ignore[arg-type]
-        nearby = Nearby(self._content, _Source(self), _Inline())
-        self._fetcher = Fetcher(FOLDER, self.fs, nearby, self._content.manifest_of, _Inline())
+        self.content = FolderContent(self.fs, _Readers(catalog))  # type: ignore[arg-type]
+        nearby = Nearby(self.content, _Source(self), _Inline())
+        self._fetcher = Fetcher(FOLDER, self.fs, nearby, self.content.manifest_of, _Inline())
         self._carry_out(effects)
         self._schedule()
 
@@ -514,13 +514,13 @@ class SimMember:
             self._guarded(lambda: self.post(_loop().run_until_complete(self._fetcher.fetch(wanted))))
 
     def serve(self, uid: Uid, digest: bytes, offset: int, length: int) -> bytes | None:
-        found = self._content.read_range(uid, digest, offset, length)
+        found = self.content.read_range(uid, digest, offset, length)
         if found is not None:
             self.group.served.append((self.name, digest))
         return found
 
     def serve_manifest(self, uid: Uid, digest: bytes, page: bytes | None) -> bytes | None:
-        return self._content.manifest(uid, digest, page)
+        return self.content.manifest(uid, digest, page)
 
 
 class _Source:
