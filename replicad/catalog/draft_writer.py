@@ -172,7 +172,7 @@ def _old_objects(db: sqlite3.Connection, uids: list[Uid], where: object) -> dict
     return {
         row[1]: (row[0], stored_object(row[1:], where))
         for sql, keys in padded(_OLD_OBJECTS, uids)
-        for row in db.execute(sql, keys)
+        for row in db.execute(sql, keys).fetchall()
     }
 
 
@@ -205,7 +205,7 @@ def _write_nodes(
     there = {
         row[0]: stored_node(row, replicas.where)
         for sql, keys in padded(_OLD_NODES, list(nodes))
-        for row in db.execute(sql, keys)
+        for row in db.execute(sql, keys).fetchall()
     }
     leaving: list[tuple[int]] = []
     coming: list[NodeRow] = []

@@ -15,7 +15,8 @@ from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, uid_of
 from replicad.core.records import FILE, Content, Place, record
 from replicad.core.view import ObjectState
-from replicad.daemon.counting import DOUBT_META, check_undoubted, first_fault
+from replicad.daemon import counting
+from replicad.daemon.counting import DOUBT_META, check_small, check_undoubted, first_fault
 from replicad.engine.readers import Readers
 from replicad.errors import CatalogError
 
@@ -70,7 +71,7 @@ def test_a_value_that_can_no_longer_be_read_does_not_add_up(catalog: Catalog, pa
     assert counted(catalog) == "a value in its table object is not the one that was written"
 
 
-def test_an_index_that_does_not_fit_its_rows_is_found(path: Path) -> None:
+def spoil_an_index(path: Path) -> None:
     """A row is changed behind the back of its index, which is taken away meanwhile."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA writable_schema = ON")
@@ -82,8 +83,22 @@ def test_an_index_that_does_not_fit_its_rows_is_found(path: Path) -> None:
         db.execute("PRAGMA writable_schema = ON")
         db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
         db.commit()
+
+
+def test_an_index_that_does_not_fit_its_rows_is_found(path: Path) -> None:
+    spoil_an_index(path)
     with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
         assert "object_child" in counted(catalog)
+
+
+def test_a_small_catalog_is_counted_before_it_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an index hides is believed otherwise until all is counted."""
+    spoil_an_index(path)
+    with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
+        with pytest.raises(CatalogError, match=r"contradicts itself \(.*object_child.*put the home back from a backup"):
+            check_small(catalog, path)
+        monkeypatch.setattr(counting, "AT_ONCE_BYTES", path.stat().st_size - 1)
+        check_small(catalog, path)  # a large one begins at once
 
 
 def test_a_catalog_that_was_found_to_contradict_itself_is_not_used_again(catalog: Catalog, path: Path) -> None:

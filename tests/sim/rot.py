@@ -3,7 +3,8 @@
 As a disk may do it: in a row alone, so that its indexes hold what was there; in an index alone; or, more than chance
 can do, in both. Users go on writing, moving and deleting on all members. What must come of it: the folder ends with a
 stated reason, at once or when it is counted anew, or nothing is wrong; and when an operator has moved the file away, or
-need not, all members have one tree and nothing that a user wrote is lost.
+need not, all members have one tree and nothing that a user wrote is lost. The catalogs are taken for large ones: the
+daemon counts a small one before it is used (daemon.counting.AT_ONCE_BYTES).
 
 `python -m tests.sim.rot --seeds N --first S` runs many.
 """
