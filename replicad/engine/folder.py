@@ -1,8 +1,8 @@
 """A folder at work: the one place where scanning, knowledge, applying and fetching meet.
 
 `FolderReplica` only passes things on; what is decided is decided elsewhere: what a scan makes of the disk (engine.scan,
-core.local), what peers are told and believed (engine.exchange), what the disk lacks (core.want, engine.workbench),
-what is fetched from whom (core.fetching), how one begins (engine.phases, engine.joining), when a `wait` is over
+core.local), what peers are told and believed (engine.exchange), what the disk lacks and is fetched for it
+(engine.installing), how one begins (engine.phases, engine.joining), when a `wait` is over
 (engine.fences). Synchronous: one thread calls `start`, then `handle`; the daemon and the simulator alike.
 
 `handle` of a Tick does the work that is waiting, a bounded piece of each kind, so that no kind starves another; while
@@ -25,7 +25,6 @@ from replicad.core.absorb import absorb
 from replicad.core.draft import Draft
 from replicad.core.effects import Changed, Effect, Fetched, LinkDown, LinkUp, Received, Report, Tick
 from replicad.core.fence import WAIT_BYTES
-from replicad.core.fetching import Fetching
 from replicad.core.ids import MemberId, Uid
 from replicad.core.messages import (
     CONTENT,
@@ -37,11 +36,9 @@ from replicad.core.messages import (
     Status,
 )
 from replicad.core.messages_meeting import HeldRequest, NotHeld
-from replicad.core.plan import node_path
 from replicad.core.records import Record
-from replicad.core.tree import Slot, wanted_path
+from replicad.core.tree import Slot
 from replicad.core.want import settle
-from replicad.engine.awaiting import BlockedObject
 from replicad.engine.clocks import Clocks
 from replicad.engine.course import Course
 from replicad.engine.deletions import Deletions
@@ -50,13 +47,12 @@ from replicad.engine.disposal import QUIET_MS, settle_outs
 from replicad.engine.exchange import CLOCK_BACK_MS, Exchange
 from replicad.engine.exchange_link import OwnState
 from replicad.engine.fences import Fences
-from replicad.engine.fetched import take_fetched
 from replicad.engine.folder_disk import LocalSide
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
 from replicad.engine.height import HeightMark
 from replicad.engine.holds import Hold
+from replicad.engine.installing import Installing
 from replicad.engine.looking import Looking
-from replicad.engine.missing_parents import MissingParents
 from replicad.engine.phases import (
     AUTO_RECOVERY,
     IN_ERROR,
@@ -76,7 +72,6 @@ from replicad.engine.scan import Scanner
 from replicad.engine.settings import FolderSettings
 from replicad.engine.tombstones import Tombstones
 from replicad.engine.verifying import Verifying
-from replicad.engine.workbench import Workbench, remove_staged
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable
 from replicad.files.fs import FileSystem
 
@@ -109,10 +104,8 @@ class FolderReplica:
         deletions = Deletions(catalog, fs, lambda: self.settings.scan_deletions_max)
         self.root = RootWatch(catalog, fs, around.new_bytes, deletions, now_ms)
         self._unclean = False
-        self._settlings = 0
         self._scanned_ms = now_ms
         self._reports: list[Effect] = []
-        self.fetching = Fetching(settings.quota_bytes)
         self.exchange = Exchange(
             catalog,
             own,
@@ -126,7 +119,7 @@ class FolderReplica:
             serves=lambda: self.course.serves,
             founds=lambda peer: (circle := around.circle()) is None or circle.founds(peer),
         )
-        self._missing_parents = MissingParents(self.exchange)
+        self.installing = Installing(catalog, fs, self.exchange, settings.quota_bytes)
         self.tombstones = Tombstones(
             catalog, self.exchange, around.circle, lambda: self.settings.tombstone_lifetime_ms, now_ms
         )
@@ -140,12 +133,11 @@ class FolderReplica:
             self.root,
             around,
             self.height,
-            entered=lambda: self.workbench.offer(catalog.pending(1)),
+            entered=lambda: self.installing.workbench.offer(catalog.pending(1)),
             claimed=lambda: self.disk.look_everywhere(),
             now_ms=now_ms,
         )
         self.clocks = Clocks(catalog, self.exchange)
-        self.workbench = Workbench(catalog, fs, self.fetching, self.exchange.settled)
         self._watch = around.watch(around.on_change)
         self.disk = self._make_disk()
         self.preserved = Preserved(
@@ -176,7 +168,7 @@ class FolderReplica:
             scanner,
             commit=self._commit_local,
             hindrance=self._hindrance,
-            blocked=self._blocked_objects,
+            blocked=self.installing.blocked,
             hold=lambda missing: self.root.hold_deletions(missing, self._now_ms),
         )
 
@@ -232,16 +224,16 @@ class FolderReplica:
             case Received(peer, message):
                 out += self.exchange.handle(event, now_ms)
                 if isinstance(message, Status):
-                    self.fetching.status_changed(peer, now_ms)
+                    self.installing.fetching.status_changed(peer, now_ms)
                 out += self._after_exchange(now_ms)
             case LinkUp() | LinkDown():
                 out += self.exchange.handle(event, now_ms)
                 out += self.fences.handle(event, now_ms)
                 out += self.preserved.handle(event, now_ms)
                 self.course.woken(now_ms)
-                self.fetching.linked(now_ms)
+                self.installing.fetching.linked(now_ms)
             case Fetched():
-                take_fetched(event, self.catalog, self.fs, self.fetching, self.workbench, now_ms)
+                self.installing.fetched(event, now_ms)
             case FileHashed(directory, _, outcome) if directory in STORES:
                 self.preserved.hashed(outcome, now_ms)
             case FileHashed(directory, name, outcome):
@@ -250,7 +242,7 @@ class FolderReplica:
                 out += self.disk.held(path, holders)
             case SettingsChanged(settings):
                 self.settings = settings
-                self.fetching.set_quota(settings.quota_bytes)
+                self.installing.fetching.set_quota(settings.quota_bytes)
                 self.preserved.recheck()
                 out += self._take_policy(now_ms)
             case Tick():
@@ -270,9 +262,9 @@ class FolderReplica:
             due.append(self.verifying.next_due_ms())
         due.append(self._disk_due_ms(now_ms))
         if self._may_apply():
-            due += [self.fetching.next_due_ms(), self.tombstones.next_due_ms()]
+            due += [self.installing.fetching.next_due_ms(), self.tombstones.next_due_ms()]
         due += [self.course.next_due_ms(now_ms), self.height.next_due_ms()]
-        due.append(self._missing_parents.next_due_ms())
+        due.append(self.installing.missing_parents.next_due_ms())
         return min([at for at in due if at is not None], default=None)
 
     def close(self, now_ms: int) -> None:
@@ -303,7 +295,7 @@ class FolderReplica:
 
     def blocked(self) -> list[tuple[bytes, str]]:
         """Every path that is not replicating, each with one reason, by path."""
-        found = {path: why for _, path, why in self._blocked_objects()}
+        found = {path: why for _, path, why in self.installing.blocked()}
         found.update(self.disk.scanner.blocked())
         return sorted(found.items())
 
@@ -344,11 +336,9 @@ class FolderReplica:
         self.fences.clock_set_back(back_ms)
         self.preserved.clock_set_back(back_ms)
         self.disk.clock_set_back()
-        self.workbench.clock_set_back()
-        self.fetching.linked(now_ms)
+        self.installing.clock_set_back(now_ms)
         self.root.clock_set_back()
         self._scanned_ms = min(self._scanned_ms, now_ms)
-        self._missing_parents.clock_set_back()
         self.tombstones.clock_set_back(now_ms)
         self.course.clock_set_back(now_ms)
         self.height.clock_set_back(now_ms)
@@ -371,7 +361,7 @@ class FolderReplica:
         if not self.root.fault:
             settle_outs(self.catalog, self.fs, now_ms)
         out += self.preserved.work(self.settings, now_ms, disk=not self.root.fault)
-        out += self._missing_parents.work(now_ms)
+        out += self.installing.missing_parents.work(now_ms)
         assert self.fences is not None
         if _is_due(self.fences.next_due_ms(), now_ms):
             out += self.fences.handle(Tick(), now_ms)
@@ -397,7 +387,7 @@ class FolderReplica:
             if self.settings.scan_interval_ms and not self.disk.scanner.scanning:
                 due.append(self._scanned_ms + self.settings.scan_interval_ms)
         if self._may_apply():
-            due.append(self.workbench.next_due_ms(now_ms))
+            due.append(self.installing.workbench.next_due_ms(now_ms))
         return min((at for at in due if at is not None), default=None)
 
     def _scan(self, now_ms: int) -> list[Effect]:
@@ -421,27 +411,14 @@ class FolderReplica:
     def _apply(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
         out: list[Effect] = []
-        if self.exchange.settlings != self._settlings:
-            self._settlings = self.exchange.settlings
-            self.workbench.release()
-        if (due_ms := self.workbench.next_due_ms(now_ms)) is not None and due_ms <= now_ms:
-            done = self.workbench.work(now_ms)
-            remove_staged(self.fs, done.stale)
-            self.disk.hint_paths(done.applied.dirty)
-            self._missing_parents.found(done.missing_parents, now_ms)
-            self.clocks.installed(done.applied.done, now_ms)
-            if done.applied.done or done.idle:
-                out += self.exchange.after_commit(now_ms)
-                out += self.fences.progress(now_ms)
-        exchange, catalog = self.exchange, self.catalog
-        out += self.fetching.requests(
-            now_ms, exchange.peers_with, exchange.connected, lambda d: bool(catalog.kept(d, 1))
-        )
-        return out
+        if self.installing.work(self.disk, self.clocks, now_ms):
+            out += self.exchange.after_commit(now_ms)
+            out += self.fences.progress(now_ms)
+        return [*out, *self.installing.requests(now_ms)]
 
     def _take_policy(self, now_ms: int) -> list[Effect]:
         """Losers of names may stand elsewhere from now on."""
-        if not take_policy(self.catalog, self.settings.siblings, self._offer, now_ms):
+        if not take_policy(self.catalog, self.settings.siblings, self.installing.offer, now_ms):
             return []
         return [Changed(), *self.exchange.after_commit(now_ms)]
 
@@ -449,19 +426,8 @@ class FolderReplica:
 
     def _absorb(self, draft: Draft, records: Sequence[Record]) -> None:
         absorb(draft, records)
-        self._offer(draft)
+        self.installing.offer(draft)
         self._reports += self.clocks.look(records, self._now_ms)
-
-    def _offer(self, draft: Draft) -> None:
-        """What a draft, about to be committed, makes pending; and what it makes superfluous of what is fetched."""
-        stale: list[bytes] = []
-        for uid, state in draft.states.items():
-            want = self.fetching.wanted(uid)
-            content = state.record.content
-            if want is not None and (not state.pending or content is None or content.digest != want.digest):
-                stale.extend(self.fetching.forget(uid))
-        self.workbench.offer(uid for uid, state in draft.states.items() if state.pending)
-        remove_staged(self.fs, stale)
 
     def commit_own(self, draft: Draft, slots: Sequence[Slot], touched: Sequence[Uid], now_ms: int) -> None:
         """A change of this member's own that no look at the disk has found; the caller tells the exchange."""
@@ -470,10 +436,10 @@ class FolderReplica:
         self._commit_local(draft, (), set(touched))
 
     def _commit_local(self, draft: Draft, changes: Sequence[CatalogChange], touched: set[Uid]) -> None:
-        self._offer(draft)
+        self.installing.offer(draft)
         self.catalog.commit(draft, changes, now_ms=self._now_ms)
         for uid in sorted(touched):  # a set's order is another one in each process
-            self.workbench.retry(uid)
+            self.installing.workbench.retry(uid)
 
     def _own_state(self) -> OwnState:
         files, size, oldest_ms = self.catalog.pending_tally()
@@ -483,7 +449,7 @@ class FolderReplica:
             complete=(taking_part or self.course.why == STALE) and not self.root.fault,
             begun=taking_part,
             compares=self.course.compares,
-            owes=self.course.rejoining.owes or self._missing_parents.unsure(self._now_ms),
+            owes=self.course.rejoining.owes or self.installing.missing_parents.unsure(self._now_ms),
             founds=self.course.latecomer.unsettled,
             doubts=self.course.compares and self.course.why != STALE,
             scanned=self.phase is not Phase.FOUNDING,
@@ -512,21 +478,6 @@ class FolderReplica:
     def _take_root_reports(self) -> list[Effect]:
         reports, self.root.reports = self.root.reports, []
         return reports
-
-    def _blocked_objects(self) -> Sequence[BlockedObject]:
-        found: dict[Uid, str] = dict(self.fetching.waiting())
-        found.update(self.workbench.waiting())
-        # What has been superseded while it waited is forgotten when its turn comes: it hinders nothing any more.
-        pending = {state.record.uid for state in self.catalog.objects(list(found)) if state.pending}
-        return [(uid, self._path_of(uid), why) for uid, why in sorted(found.items()) if uid in pending]
-
-    def _path_of(self, uid: Uid) -> bytes:
-        """Where it is wanted, or else where it is."""
-        wanted = wanted_path(self.catalog, uid)
-        state = self.catalog.object(uid)
-        if wanted is None and state is not None and state.node is not None:
-            return node_path(self.catalog, state.node)
-        return wanted or b""
 
 
 def _is_due(due_ms: int | None, now_ms: int) -> bool:

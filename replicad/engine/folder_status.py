@@ -106,7 +106,7 @@ def look(replica: FolderReplica, members: Collection[MemberId], now_ms: int) -> 
         replica.disk.polled,
         replica.disk.scanner.scanning,
         replica.clocks.lag.median_s(now_ms),
-        replica.fetching.used_bytes,
+        replica.installing.fetching.used_bytes,
         replica.settings.quota_bytes,
         replica.catalog.not_installed(),
         tuple(others),

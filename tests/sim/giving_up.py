@@ -18,7 +18,7 @@ def give_up_what_is_lost(members: Sequence[SimMember]) -> bool:
     there.
     """
     for member in members:
-        for uid, path, why in member.running._blocked_objects():
+        for uid, path, why in member.running.installing.blocked():
             state = member.catalog.object(uid)
             content = state.record.content if state is not None else None
             if "no connected member" not in why or content is None:

@@ -190,8 +190,8 @@ class Group:
         due = {
             "exchange": replica.exchange.next_due_ms(),
             "disk": replica.disk.next_due_ms(now_ms),
-            "workbench": replica.workbench.next_due_ms(now_ms),
-            "fetching": replica.fetching.next_due_ms(),
+            "workbench": replica.installing.workbench.next_due_ms(now_ms),
+            "fetching": replica.installing.fetching.next_due_ms(),
             "fences": replica.fences.next_due_ms(),
         }
         at = {part: due_ms - now_ms for part, due_ms in due.items() if due_ms is not None}

@@ -367,5 +367,7 @@ def test_what_was_superseded_while_it_waited_is_not_listed_as_blocked(monkeypatc
     group = a_group("ab", {"f": 1})
     replica = group["a"].running
     (uid,) = [record.uid for record in records_of(group["a"].catalog) if record.kind == FILE]
-    monkeypatch.setattr(replica.workbench, "waiting", lambda: [(uid, "the directory that it is in is not known yet")])
+    monkeypatch.setattr(
+        replica.installing.workbench, "waiting", lambda: [(uid, "the directory that it is in is not known yet")]
+    )
     assert replica.blocked() == []
