@@ -313,7 +313,7 @@ class Course:
             return self._rejoin(STALE, IS_STALE, now_ms) if self.returning.caught_up is False else asked
         claim, self._claim = self._claim, None
         # Others have met it as one that was not complete: those that are stale towards it may compare with it now.
-        met = bool(self.why) or self._exchange.meetings.lag_behind()
+        met = bool(self.why) or bool(self._exchange.meetings.lagging())
         # The disk of a primary has spoken when it has been looked at whole (`scanned`).
         self._enter(Phase.TAKING_PART, now_ms, self.rejoining.ending() if self.why != PRIMARY else ())
         self._claimed()

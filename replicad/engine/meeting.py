@@ -166,10 +166,10 @@ class Meetings:
         covered = self._catalog.known.union(self._own_state().purged)
         return [peer for peer, one in self.compared.items() if not covered.contains_all(one)]
 
-    def lag_behind(self) -> bool:
-        """Whether a connected peer is stale towards this member, by what it has told."""
-        purged = self._own_state().purged
-        return any(not link.known.union(link.purged or EMPTY).contains_all(purged) for link in self.met().values())
+    def lagging(self) -> set[MemberId]:
+        """Connected peers that are stale towards this member, by what they have told."""
+        purged, met = self._own_state().purged, self.met()
+        return {p for p, link in met.items() if not link.known.union(link.purged or EMPTY).contains_all(purged)}
 
     def stale_towards(self) -> list[MemberId]:
         """Connected peers that have forgotten deletions which this catalog does not know, though it knows anything."""

@@ -283,8 +283,7 @@ class Rejoining:
     def _is_ahead_of(self, peer: MemberId) -> bool:
         """Whether both have forgotten what the other does not know, and the peer may not compare, since this member is
         not complete: each would wait for the other."""
-        link, purged = self._exchange.meetings.met()[peer], self._tombstones.purged
-        return self.why != STALE and not link.known.union(link.purged or EMPTY).contains_all(purged)
+        return self.why != STALE and peer in self._exchange.meetings.lagging()
 
     def _yield(self, now_ms: int) -> list[Effect]:
         """It has forgotten nothing, as one that was put back; so the peer may tell. What only it had forgotten may come

@@ -63,8 +63,10 @@ class Returning:
 
     @property
     def caught_up(self) -> bool | None:
-        """None where nobody is in contact who could tell."""
+        """None where nobody is in contact who could tell. Who lacks as well what this member knows to be forgotten is for
+        later: the two compare when this one takes part."""
         if self._compares():
             return False
-        met = self._exchange.meetings.met().values()
-        return all(self._tombstones.covers(link.purged) for link in met if link.purged) if met else None
+        met, lagging = self._exchange.meetings.met(), self._exchange.meetings.lagging()
+        told = [link.purged for peer, link in met.items() if link.purged and peer not in lagging]
+        return all(self._tombstones.covers(purged) for purged in told) if met else None

@@ -175,3 +175,36 @@ def test_a_returning_member_is_living_before_it_takes_part() -> None:
     assert (Phase.TAKING_PART, False) not in seen[first:]
     assert_tree(group, {"g": 2})
     assert kept(c) == [1]
+
+
+def test_one_that_was_put_back_and_has_lapsed_comes_back_between_two_halves_that_have_forgotten_apart() -> None:
+    """a and d have forgotten x; b and e, apart from them, y; c reaches a and b."""
+    group, keepers = a_group("abcde", {"x": 1, "y": 2, "z": 4}, limit_ms=1_000 * HOUR_MS)
+    a, b, c = (group[name] for name in "abc")
+    apart = [(one, other) for one in "ad" for other in "be"] + [("c", other) for other in "de"]
+    for one, other in apart:
+        group.network.cut(one, other)
+        group.network.cut(other, one)
+    backup = c.database.copy()
+    put(c, "w", 9)
+    group.run(MINUTE_MS)
+    c.crash()
+    cut_off(group, "c")
+    group.run(MINUTE_MS)
+    keepers["a"].lapse("b", "c", "e")
+    keepers["b"].lapse("a", "c", "d")
+    delete(a, "x")
+    delete(b, "y")
+    group.run(MINUTE_MS)
+    collected(group, "a", "d")
+    collected(group, "b", "e")
+    c.put_catalog_back(backup, home=False)
+    c.start()
+    join(group, "a", "c")
+    join(group, "b", "c")
+    group.run(5 * MINUTE_MS)
+    assert [lapsed(keeper) for keeper in keepers.values()] == [""] * 5
+    assert {member.running.phase for member in group.members.values()} == {Phase.TAKING_PART}
+    group.heal()
+    assert_tree(group, {"w": 9, "z": 4})
+    assert kept(c) == [1, 2]
