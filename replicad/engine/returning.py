@@ -63,8 +63,8 @@ class Returning:
 
     @property
     def caught_up(self) -> bool | None:
-        """None where nobody is in contact who could tell. Who lacks as well what this member knows to be forgotten is for
-        later: the two compare when this one takes part."""
+        """None where nobody is in contact who could tell. Who lacks as well what this member knows to be forgotten is
+        for later: the two compare when this one takes part."""
         if self._compares():
             return False
         met, lagging = self._exchange.meetings.met(), self._exchange.meetings.lagging()
