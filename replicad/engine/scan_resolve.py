@@ -116,7 +116,7 @@ class Resolver:
         moving = self._moving or bool(self._state.came) or self._state.astray >= self._told
         if before is None or not moving or not self._state.wait_for_another():
             return False
-        before.restore(self._state)
+        self._step.forget(before.restore(self._state))
         self._step.looked.void = True
         return True
 

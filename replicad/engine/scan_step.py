@@ -171,6 +171,11 @@ class Step:
         node = self.draft.node(change.node) if isinstance(change, Vanished) else None
         return node is not None and node.kind == DIRECTORY
 
+    def forget(self, places: Sequence[Place]) -> None:
+        """There is nothing to be read there."""
+        for place in places:
+            self._reader.forget(place)
+
     def finish(self) -> Looked:
         touched = self._originator.touched()
         settle(self.draft, touched.slots, touched.uids)

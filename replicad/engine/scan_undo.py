@@ -40,7 +40,8 @@ class Before:
     def hinted(self, directory: bytes, name: bytes, hint: Hint) -> None:
         self._hinted.append((directory, name, hint))
 
-    def restore(self, state: ScanState) -> None:
+    def restore(self, state: ScanState) -> list[Place]:
+        """Returns places in directories that the draft alone had: there is nothing to be read there any more."""
         state.before = None
         waiting = [(place, why) for place, why in state.places.items()] + list(self._looked.items())
         state.places.clear()
@@ -58,3 +59,4 @@ class Before:
                 # open and shows the same is open since it was.
                 since = why.since if place in state.open else 0
                 state.add(place, Why(why.by_scan, since=since, own=True, reread=why.reread))
+        return [place for place, _ in waiting if place[0] >= self._first_new]

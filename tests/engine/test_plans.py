@@ -29,6 +29,23 @@ def test_what_is_wanted_at_the_name_of_what_it_lies_in_does_not_wait_for_itself(
     assert not rig.catalog.pending(1)
 
 
+def test_i9_what_waits_for_a_step_about_another_object_rests_where_that_step_fails() -> None:
+    """The same, where a user has moved what must get out first, and nobody has looked at the disk yet."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    other, deleted = author.directory(b"x"), author.directory(b"a")
+    inner, file = author.directory(b"b", deleted.uid), author.file(b"f", b"1", other.uid)
+    rig.take([other, deleted, inner, file])
+    rig.settle()
+    rig.take([author.delete(deleted), author.move(other, b"a"), author.move(inner, b"a")])
+    rig.fs.user_rename(b"a/b", b"a/q")
+    for _ in range(12):
+        rig.work()
+        due_ms = rig.workbench.next_due_ms(rig.now_ms)
+    assert due_ms is not None
+    assert due_ms > rig.now_ms, "it is planned again and again"
+
+
 # -- an entry goes, and another is wanted in its place (I4)
 
 Change = Callable[[Author, Record], Sequence[Record]]

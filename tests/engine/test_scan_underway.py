@@ -10,6 +10,7 @@ from replicad.core.draft import Draft
 from replicad.core.plan import STAGING_PATH
 from replicad.core.records import DIRECTORY
 from replicad.core.view import STAGING_NODE, Node
+from replicad.engine.scan_read import LARGE_BYTES
 from replicad.engine.scan_state import ANSWERS_MAX
 from replicad.engine.scan_step import Looked
 from replicad.files.changes import Change, Dirty
@@ -120,6 +121,27 @@ def test_what_was_found_on_the_way_to_a_decision_that_is_taken_back_is_found_aga
     world.end()
     assert {b"d/untold", b"d/new/z"} <= world.tree().keys()
     assert world.uid(b"far") == uid
+
+
+def test_a_large_file_on_the_way_to_a_decision_that_is_taken_back_is_not_waited_for_when_it_is_gone() -> None:
+    """Its times were too fresh to read it, in a directory that the dropped draft alone had: a `wait` had no end."""
+    world = Told()
+    there = world.fs.stat(b"e")
+    assert there is not None
+    world.watch.overflow()
+    world.fs.user_rename(b"d", b"e/in")
+    world.fs.user_rename(b"e", b"d")
+    world.fs.user_mkdir(b"d/new")
+    world.tell()
+    world.take_in(Dirty(b"d", b"came", there.inode, renamed=True))
+    world.tell()
+    turn = world.scanner.ask_watch()
+    world.fs.user_rename(b"d/in", b"far")
+    world.fs.user_write(b"d/new/large", bytes(LARGE_BYTES + 1))
+    assert world.decide(turn).void
+    world.fs.user_remove_tree(b"d/new")
+    world.end()
+    assert world.scanner.at_rest
 
 
 def test_what_is_exchanged_with_what_was_known_in_the_moment_of_a_decision_stays_itself() -> None:

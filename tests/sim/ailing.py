@@ -154,7 +154,7 @@ def copied(tree: Tree) -> Tree:
     """`cp -a` to another disk: equal to look at, with inodes, ctimes and births of its own."""
     now_ns = tree.now()
     made = copy.deepcopy(tree, {id(tree._clock): tree._clock})
-    made._free_inodes = []
+    made._free_inodes, made.capacity_bytes, made.refused = [], None, frozenset()
     inode = 2
     for node in _nodes(made):
         node.inode, inode = inode + 1_000, inode + 1

@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
-from replicad.files.fs import DIRECTORY, FILE
+from replicad.files.fs import DIRECTORY, FILE, OTHER
+from replicad.files.paths import join
 from tests.sim.ailing import SYNCS, Ailing, Failing, copied, empty_tree, unwatched
 from tests.sim.group import Group, files
 from tests.sim.member import SimMember
@@ -53,6 +54,7 @@ class DiskFaults:
             ("started without its disk", self._unmounted_at_start),
             ("mounted over", self._mounted_over),
             ("busy file", self._busy),
+            ("fifo in the way", self._fifo),
         ]
 
     @property
@@ -63,6 +65,7 @@ class DiskFaults:
             (".replicad removed", self._cleaned),
             ("disk replaced by a copy", self._replaced),
             ("disk replaced by an old copy", self._replaced_by_old),
+            ("directory closed", self._closed),
         ]
 
     # -- calls that fail
@@ -161,6 +164,8 @@ class DiskFaults:
 
     def _mounted_anew(self, member: SimMember) -> Mend | None:
         one = ailing(member)
+        if member.up and member.running.root.fault:
+            return None  # a directory in question that is mounted anew is opened again by an operator
         one.away(there=False)
 
         def mend() -> None:
@@ -303,6 +308,29 @@ class DiskFaults:
 
         write()
         return mend
+
+    def _fifo(self, member: SimMember) -> Mend | None:
+        """Of a name that something else may be wanted at."""
+        directories = [b"", *(path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY)]
+        try:
+            member.fs.user_fifo(join(self._rng.choice(directories), self._rng.choice(NAMES)))
+        except OSError:
+            return None  # taken, or refused
+
+        def mend() -> None:
+            for path, (stat, _) in member.fs.read_tree().items():
+                if stat.kind == OTHER:
+                    member.fs.user_unlink(path)
+
+        return mend
+
+    def _closed(self, member: SimMember) -> Mend | None:
+        """Its mode lets nobody change what is in it but who may change its mode."""
+        directories = [path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY]
+        if not directories:
+            return None
+        member.fs.user_chmod(self._rng.choice(directories), 0o555)
+        return _nothing
 
     def _write(self, member: SimMember, file: MemoryOpenFile, data: bytes) -> None:
         ledger = self._group.ledger

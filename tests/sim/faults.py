@@ -29,6 +29,10 @@ FAILS = 0.3
 """After a burst a disk begins to fail."""
 LASTS = 0.08
 """After a burst it is emptied, or replaced."""
+ORDINARY_USER = 0.5
+"""Of so many histories the members do not run as root."""
+NO_EXCHANGE = 0.15
+"""Of so many disks two names cannot be exchanged."""
 BACKED_UP = 0.1
 OPERATED = 0.35
 DECIDED = 0.3
@@ -95,7 +99,10 @@ class FaultStory(Story):
         self.group.settings = msgspec.structs.replace(
             self.group.settings, scan_deletions_max=self.faults.choice((1_000, 5, 5))
         )
+        modes_bind = self.faults.random() < ORDINARY_USER
         for member in self.members:
+            member.fs.exchanges = self.faults.random() >= NO_EXCHANGE
+            member.fs.modes_bind = modes_bind
             member.settings = self.group.settings
             member.ailing = Ailing(member, random.Random(f"{seed} ailing {member.name}"))
         self.disks = DiskFaults(self.group, random.Random(f"{seed} disks"))
