@@ -25,6 +25,9 @@ STATUS_PERIOD_JITTER = 0.25
 """Up and down: members do not send in step."""
 STATUS_INTERVALS_MAX = 4_096
 """Of each set in a status: 80 KB on the wire. `shortened` and `widened` keep to it."""
+RELAYED_AGAIN_MS = 600_000
+"""What a third member said is passed on once more after this time, where it tells nothing new: in a hub of 200 each
+minute would be 40,000 statuses. Nothing waits for it; it only says that the member was there."""
 HEARD_BYTES_MAX = 1_048_576
 """Of the statuses that one message passes on; the rest goes with the next one."""
 
@@ -130,7 +133,8 @@ class _Talk:
         self.due_ms: int | None = None
         self.last_ms = -STATUS_INTERVAL_MIN_MS
         self.periodic_ms = periodic_ms
-        self.has: dict[MemberId, Version] = {}
+        self.has: dict[MemberId, tuple[Version, int]] = {}
+        """And when it was sent, or told of it here."""
 
 
 class StatusBoard:
@@ -140,6 +144,8 @@ class StatusBoard:
         self._own = own
         self._draw = draw
         self._members: dict[MemberId, Known] = {}
+        self._says_since: dict[MemberId, Version] = {}
+        """Which version was the first to tell what the newest tells."""
         self._talks: dict[MemberId, _Talk] = {}
 
     # -- links
@@ -161,7 +167,9 @@ class StatusBoard:
         for known in heard:
             talk = self._talks.get(sender) if sender is not None else None
             if talk is not None:
-                talk.has[known.member] = max(known.version, talk.has.get(known.member, known.version))
+                talk.has[known.member] = max(
+                    (known.version, now_ms), talk.has.get(known.member, (known.version, now_ms))
+                )
             if known.member == self._own or not self._newer(known):
                 continue
             before = self._members.get(known.member)
@@ -170,8 +178,9 @@ class StatusBoard:
             self._members[known.member] = known
             newer.append(known)
             if before is None or before.tells() != known.tells():
+                self._says_since[known.member] = known.version
                 for peer in self._talks:
-                    if self._lacks(peer, known.member):
+                    if self._lacks(peer, known.member, now_ms):
                         self._mark(peer, now_ms)
         return newer
 
@@ -198,6 +207,7 @@ class StatusBoard:
     def forget(self, member: MemberId) -> None:
         """It was removed."""
         self._members.pop(member, None)
+        self._says_since.pop(member, None)
 
     # -- what is due
 
@@ -214,21 +224,21 @@ class StatusBoard:
             if talk.periodic_ms <= now_ms or (talk.due_ms is not None and talk.due_ms <= now_ms)
         ]
 
-    def has_to_relay(self, peer: MemberId) -> bool:
-        return any(self._lacks(peer, member) for member in self._members)
+    def has_to_relay(self, peer: MemberId, now_ms: int) -> bool:
+        return any(self._lacks(peer, member, now_ms) for member in self._members)
 
-    def relay(self, peer: MemberId) -> list[MemberStatus]:
+    def relay(self, peer: MemberId, now_ms: int) -> list[MemberStatus]:
         """What to pass on to `peer` with the next status; noted as passed on."""
         talk, size = self._talks[peer], 0
         passed: list[MemberStatus] = []
         for member in sorted(self._members):
-            if not self._lacks(peer, member):
+            if not self._lacks(peer, member, now_ms):
                 continue
             known = self._members[member]
             size += _bytes_of(known)
             if passed and size > HEARD_BYTES_MAX:
                 break
-            talk.has[member] = known.version
+            talk.has[member] = (known.version, now_ms)
             passed.append(known.status)
         return passed
 
@@ -244,6 +254,7 @@ class StatusBoard:
     def clock_set_back(self, back_ms: int) -> None:
         """Every time kept here moves with the clock."""
         for talk in self._talks.values():
+            talk.has = {member: (version, at_ms - back_ms) for member, (version, at_ms) in talk.has.items()}
             talk.last_ms -= back_ms
             talk.periodic_ms -= back_ms
             talk.due_ms = talk.due_ms - back_ms if talk.due_ms is not None else None
@@ -258,12 +269,15 @@ class StatusBoard:
                     first_ms = at_ms
         return first_ms
 
-    def _lacks(self, peer: MemberId, member: MemberId) -> bool:
-        """Whether `peer` cannot hear `member` itself, and has not what is known of it here."""
+    def _lacks(self, peer: MemberId, member: MemberId, now_ms: int) -> bool:
+        """Whether `peer` cannot hear `member` itself, and has not what is known of it here. What tells nothing new but
+        that the member was there is passed on now and then: each minute it would be everybody's, to everybody."""
         if member == peer or self.connected(peer, member):
             return False
         had = self._talks[peer].has.get(member)
-        return had is None or had < self._members[member].version
+        if had is None or had[0] < self._says_since[member]:
+            return True
+        return had[0] < self._members[member].version and now_ms >= had[1] + RELAYED_AGAIN_MS
 
     def _mark(self, peer: MemberId, now_ms: int) -> None:
         talk = self._talks[peer]

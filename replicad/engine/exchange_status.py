@@ -91,7 +91,7 @@ class Statuses:
             return
         own = self._speaker.status(self._links, now_ms)
         for peer, period_over in due:
-            if period_over or self._links[peer].said != said(own) or self._board.has_to_relay(peer):
+            if period_over or self._links[peer].said != said(own) or self._board.has_to_relay(peer, now_ms):
                 self._send(peer, self._correlations.next(), own, now_ms, out)
             else:
                 self._board.nothing_new(peer)
@@ -114,6 +114,6 @@ class Statuses:
 
     def _send(self, peer: MemberId, correlation: int, own: MemberStatus, now_ms: int, out: list[Effect]) -> None:
         if self._may_receive(peer):
-            out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer))))
+            out.append(Send(peer, Status(correlation=correlation, own=own, heard=self._board.relay(peer, now_ms))))
             self._links[peer].said = said(own)
         self._board.sent(peer, now_ms)

@@ -7,6 +7,7 @@ from replicad.core.cnset import EMPTY, CNSet
 from replicad.core.ids import Cn
 from replicad.core.messages import MemberStatus
 from replicad.core.status_board import (
+    RELAYED_AGAIN_MS,
     STATUS_DELAY_MS,
     STATUS_INTERVAL_MIN_MS,
     STATUS_INTERVALS_MAX,
@@ -123,29 +124,31 @@ def test_what_is_heard_goes_to_those_who_cannot_hear_it_themselves_and_once() ->
     made.take(B, [known(B, direct=True, connected=(OWN, A))], 0)
     made.take(C, [known(C, direct=True, connected=(OWN,))], 0)
     made.take(A, [known(A, direct=True, connected=(OWN, B))], 0)
-    assert [one.member for one in made.relay(A)] == [bytes.fromhex(C)]
-    assert made.relay(A) == []
-    assert [one.member for one in made.relay(C)] == [bytes.fromhex(A), bytes.fromhex(B)]
+    assert [one.member for one in made.relay(A, 0)] == [bytes.fromhex(C)]
+    assert made.relay(A, 0) == []
+    assert [one.member for one in made.relay(C, 0)] == [bytes.fromhex(A), bytes.fromhex(B)]
 
 
 def test_what_a_peer_told_is_not_told_back() -> None:
     made = board(A, B)
     made.take(A, [known(C)], 0)
-    assert made.relay(A) == []
-    assert [one.member for one in made.relay(B)] == [bytes.fromhex(C)]
+    assert made.relay(A, 0) == []
+    assert [one.member for one in made.relay(B, 0)] == [bytes.fromhex(C)]
 
 
 def test_news_of_a_member_is_soon_due_to_those_who_lack_it_and_a_mere_sign_of_life_is_not() -> None:
     made = board(A, B)
     made.take(A, [known(A, 1, direct=True)], 1_000)
     assert made.due(1_200) == [(B, False)]
-    made.relay(B)
+    made.relay(B, 1_200)
     made.sent(B, 1_200)
     made.take(A, [known(A, 2, direct=True)], 5_000)
     assert made.due(6_000) == []
-    assert made.has_to_relay(B)
+    assert not made.has_to_relay(B, 1_200 + RELAYED_AGAIN_MS - 1)
+    assert made.has_to_relay(B, 1_200 + RELAYED_AGAIN_MS), "so that it is seen to be there"
     made.take(A, [known(A, 3, direct=True, head=1)], 7_000)
     assert made.due(7_200) == [(B, False)]
+    assert made.has_to_relay(B, 7_200)
 
 
 def test_a_shortened_set_is_a_part_of_it_and_keeps_the_longest_intervals() -> None:
