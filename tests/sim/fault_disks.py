@@ -141,9 +141,15 @@ class DiskFaults:
         return mend
 
     def _no_events(self, member: SimMember) -> Mend | None:
+        """Where it lasts long enough it is noticed; else the system says that it has lost some."""
         one = ailing(member)
         one.deafen(deaf=True)
-        return lambda: one.deafen(deaf=False)
+
+        def mend() -> None:
+            one.deafen(deaf=False)
+            member.overflow()
+
+        return mend
 
     # -- the root
 
