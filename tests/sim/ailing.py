@@ -51,7 +51,7 @@ class Ailing:
 
     def __init__(self, member: SimMember, rng: random.Random) -> None:
         self._member = member
-        self._rng = rng
+        self.rng = rng
         self.failing: list[Failing] = []
         self.home_full = False
         """The disk of its home: nothing can be committed."""
@@ -87,7 +87,7 @@ class Ailing:
             raise CatalogDiskError("the catalog cannot be written: the disk of the home is full")
 
     def holders(self, path: bytes) -> str:
-        return self._rng.choice(("", "vim (process 7)"))
+        return self.rng.choice(("", "vim (process 7)"))
 
     def failed(self, error: Exception) -> None:
         """Its folder's thread has ended."""
@@ -128,8 +128,8 @@ class Ailing:
 
     def _may_fail(self, method: str, paths: tuple[bytes, ...], *, changes: bool) -> None:
         for one in self.failing:
-            if one.changes == changes and one.concerns(method, paths) and self._rng.random() < one.chance:
-                code = self._rng.choice(one.codes)
+            if one.changes == changes and one.concerns(method, paths) and self.rng.random() < one.chance:
+                code = self.rng.choice(one.codes)
                 self._member.group.counts[f"call failed: {errno.errorcode[code]}"] += 1
                 raise OSError(code, os.strerror(code), paths[0] if paths else None)
 

@@ -32,7 +32,7 @@ class DiskFaults:
 
     def __init__(self, group: Group, rng: random.Random) -> None:
         self._group = group
-        self._rng = rng
+        self.rng = rng
         self._backups: dict[str, Tree] = {}
         self._written = 0
 
@@ -72,7 +72,7 @@ class DiskFaults:
 
     def _full(self, member: SimMember) -> Mend | None:
         tree = member.fs.tree
-        tree.capacity_bytes = tree.used_bytes + self._rng.choice(ROOMS)
+        tree.capacity_bytes = tree.used_bytes + self.rng.choice(ROOMS)
         return lambda: setattr(tree, "capacity_bytes", None)
 
     def _fail(self, member: SimMember, *failing: Failing) -> Mend:
@@ -86,11 +86,11 @@ class DiskFaults:
         return mend
 
     def _chance(self) -> float:
-        return self._rng.choice((0.05, 0.3, 1.0))
+        return self.rng.choice((0.05, 0.3, 1.0))
 
     def _writes_fail(self, member: SimMember) -> Mend | None:
-        codes = self._rng.choice(((errno.EIO,), (errno.EDQUOT,), (errno.EIO, errno.ENOSPC, errno.EACCES)))
-        methods = self._rng.choice(
+        codes = self.rng.choice(((errno.EIO,), (errno.EDQUOT,), (errno.EIO, errno.ENOSPC, errno.EACCES)))
+        methods = self.rng.choice(
             (frozenset[str](), frozenset({"write_at", "create"}), frozenset({"rename", "exchange"}))
         )
         return self._fail(member, Failing(codes, self._chance(), methods=methods))
@@ -100,10 +100,10 @@ class DiskFaults:
 
     def _half_readable(self, member: SimMember) -> Mend | None:
         paths = [*member.fs.read_tree(), b".replicad/marker", b".replicad/staging", b".replicad"]
-        beneath = self._rng.choice([None, *paths])
+        beneath = self.rng.choice([None, *paths])
         return self._fail(
             member,
-            Failing((self._rng.choice((errno.EIO, errno.EACCES)),), self._chance(), changes=False, beneath=beneath),
+            Failing((self.rng.choice((errno.EIO, errno.EACCES)),), self._chance(), changes=False, beneath=beneath),
         )
 
     def _read_only(self, member: SimMember) -> Mend | None:
@@ -120,13 +120,13 @@ class DiskFaults:
         if not names:
             return None
         tree = member.fs.tree
-        tree.refused = frozenset(self._rng.sample(names, min(len(names), self._rng.choice((1, 5)))))
+        tree.refused = frozenset(self.rng.sample(names, min(len(names), self.rng.choice((1, 5)))))
         return lambda: setattr(tree, "refused", frozenset())
 
     # -- events
 
     def _not_watched(self, member: SimMember) -> Mend | None:
-        one, rng = ailing(member), random.Random(self._rng.random())
+        one, rng = ailing(member), random.Random(self.rng.random())
         tops = {
             path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY and rng.random() < 0.5
         }
@@ -207,7 +207,7 @@ class DiskFaults:
         directories = [path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY]
         if not directories:
             return None
-        path = self._rng.choice(directories)
+        path = self.rng.choice(directories)
         parent, _, name = path.rpartition(b"/")
         under = member.fs.tree.directory(parent).entries[name]
         if under.covered_by is not None:
@@ -219,23 +219,23 @@ class DiskFaults:
         """By accident, or by a user who wants it so: what is to come of it an operator says, where the folder asks."""
         if not self._halted(member):
             return None
-        ledger, everything = self._group.ledger, self._rng.random() < 0.4
+        ledger, everything = self._group.ledger, self.rng.random() < 0.4
         tops = sorted({path.split(b"/")[0] for path in member.fs.read_tree()})
-        gone = [top for top in tops if everything or self._rng.random() < 0.7]
+        gone = [top for top in tops if everything or self.rng.random() < 0.7]
         for path, data in files(member).items():
             if path.split(b"/")[0] in gone:
                 ledger.took_off(member, data)
         for top in gone:
             with suppress(OSError):
                 member.fs.user_remove_tree(top)
-        if everything and self._rng.random() < 0.6:
+        if everything and self.rng.random() < 0.6:
             self._remove_private(member)
         self._start_later(member)
         return _nothing
 
     def _cleaned(self, member: SimMember) -> Mend | None:
         """`git clean -fdx`, perhaps while the daemon runs."""
-        if self._rng.random() < 0.5:
+        if self.rng.random() < 0.5:
             if not self._halted(member):
                 return None
             self._start_later(member)
@@ -279,14 +279,14 @@ class DiskFaults:
 
     def _halted(self, member: SimMember) -> bool:
         if member.up:
-            if self._rng.random() < 0.5:
+            if self.rng.random() < 0.5:
                 member.stop()
             else:
                 member.crash()
         return not member.up
 
     def _start_later(self, member: SimMember) -> None:
-        delay_ms = self._rng.choice((0, 1_000, 10_000))
+        delay_ms = self.rng.choice((0, 1_000, 10_000))
         self._group.clock.after(delay_ms, lambda: member.start() if not member.up else None)
 
     # -- users
@@ -296,8 +296,8 @@ class DiskFaults:
         paths = list(files(member))
         if not paths:
             return None
-        file = member.fs.user_open(self._rng.choice(paths))
-        pause_ms = self._rng.choice((20, 90, 400, 3_000))
+        file = member.fs.user_open(self.rng.choice(paths))
+        pause_ms = self.rng.choice((20, 90, 400, 3_000))
         open_ = True
 
         def write() -> None:
@@ -319,7 +319,7 @@ class DiskFaults:
         """Of a name that something else may be wanted at."""
         directories = [b"", *(path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY)]
         try:
-            member.fs.user_fifo(join(self._rng.choice(directories), self._rng.choice(NAMES)))
+            member.fs.user_fifo(join(self.rng.choice(directories), self.rng.choice(NAMES)))
         except OSError:
             return None  # taken, or refused
 
@@ -335,7 +335,7 @@ class DiskFaults:
         directories = [path for path, (stat, _) in member.fs.read_tree().items() if stat.kind == DIRECTORY]
         if not directories:
             return None
-        member.fs.user_chmod(self._rng.choice(directories), 0o555)
+        member.fs.user_chmod(self.rng.choice(directories), 0o555)
         return _nothing
 
     def _write(self, member: SimMember, file: MemoryOpenFile, data: bytes) -> None:

@@ -46,7 +46,7 @@ class Operators:
 
     def __init__(self, group: Group, rng: random.Random) -> None:
         self._group = group
-        self._rng = rng
+        self.rng = rng
         self.rotten: set[str] = set()
         """Names of members on whose disks content differs from what was read there."""
 
@@ -70,7 +70,7 @@ class Operators:
         """Approve or reject what waits there."""
         if not member.up or ailing(member).temporary or not member.running.held:
             return False
-        return self.decide(member, approve=self._rng.random() < 0.5)
+        return self.decide(member, approve=self.rng.random() < 0.5)
 
     def decide(self, member: SimMember, *, approve: bool) -> bool:
         def act(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
@@ -142,7 +142,7 @@ class Operators:
         blocked = [path for path, why in member.running.blocked() if "no connected member" in why]
         if not blocked:
             return False
-        path = self._rng.choice(blocked)
+        path = self.rng.choice(blocked)
         names = {one.id: one.name for one in self._group.members.values() if one is not member}
 
         def act(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
@@ -192,19 +192,19 @@ class Operators:
         assert asked <= {*listing.rows, *listing.failed}, f"{member.name}'s list leaves members out"
         self._group.counts["list: members that told all"] += len(listing.rows.keys() - listing.failed.keys())
         self._group.counts["list: members not reached"] += len(listing.failed)
-        if self._rng.random() < 0.5:
+        if self.rng.random() < 0.5:
             self._bring_back(member, listing)
 
     def _bring_back(self, member: SimMember, listing: Listing) -> None:
         rows = [(one, row) for one in sorted(listing.rows) for row in listing.rows[one] if row.kind == FILE]
         if not rows:
             return
-        keeper, row = self._rng.choice(rows)
+        keeper, row = self.rng.choice(rows)
         self._wants(self._group.by_id[keeper], row)
         tickets: list[int] = []
 
         def act(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
-            to = self._rng.choice((b"", b"", b"brought/back", b"../x", b"a"))
+            to = self.rng.choice((b"", b"", b"brought/back", b"../x", b"a"))
             ticket, effects = replica.preserved.restore_at(keeper, row.number, to, self._group.by_id, now_ms)
             tickets.append(ticket)
             return effects
@@ -248,7 +248,7 @@ class Operators:
         rows = list(member.catalog.preserved(100)) if member.up else []
         if not rows:
             return False
-        row = self._rng.choice(rows)
+        row = self.rng.choice(rows)
         top = store_path(row.store, row.stored_name)
 
         def act(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
@@ -266,8 +266,8 @@ class Operators:
         ailing(member).discards = True
         member.settings = msgspec.structs.replace(
             member.settings,
-            preserved_quota_bytes=self._rng.choice((0, 100, 1_000)),
-            preserved_min_age_ms=self._rng.choice((0, 60_000)),
+            preserved_quota_bytes=self.rng.choice((0, 100, 1_000)),
+            preserved_min_age_ms=self.rng.choice((0, 60_000)),
         )
         member.post(SettingsChanged(member.settings))
         return True
@@ -279,9 +279,9 @@ class Operators:
         found = [path for path, data in files(member).items() if data]
         if not found:
             return False
-        path = self._rng.choice(found)
+        path = self.rng.choice(found)
         before = files(member)[path]
-        after = b"rot %d" % self._rng.randrange(1 << 60)
+        after = b"rot %d" % self.rng.randrange(1 << 60)
         after = (after + before[len(after) :])[: len(before)]
         if after == before:
             return False
@@ -293,12 +293,12 @@ class Operators:
         return True
 
     def _verify(self, member: SimMember) -> bool:
-        return self.verify(member, self._rng.choice(list(Remedy)))
+        return self.verify(member, self.rng.choice(list(Remedy)))
 
     def verify(self, member: SimMember, remedy: Remedy) -> bool:
         if not member.up:
             return False
-        _Verification(self._group, member, remedy, self._rng).begin()
+        _Verification(self._group, member, remedy, self.rng).begin()
         return True
 
 
@@ -309,7 +309,7 @@ class _Verification:
         self._group = group
         self._member = member
         self._remedy = remedy
-        self._rng = rng
+        self.rng = rng
         self._life = member.life
         self._suspects: list[Suspect] = []
         self._walk = Walk(_readers(member.catalog), member.fs)
@@ -323,7 +323,7 @@ class _Verification:
             if self._member.up and self._member.life == self._life:
                 act()
 
-        self._group.clock.after(self._rng.randrange(5, 100), now)
+        self._group.clock.after(self.rng.randrange(5, 100), now)
 
     def _read(self) -> None:
         piece: Piece = self._walk.piece()

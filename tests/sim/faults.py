@@ -89,6 +89,7 @@ class FaultNetwork(Network):
 
 class FaultStory(Story):
     network = FaultNetwork
+    steps = (*Story.steps, "_breaks", "_commands", "_back_up", "_decide", "_garble", "_speak_nonsense")
 
     def __init__(self, seed: int, *, restores: bool = False) -> None:
         super().__init__(seed, restores=restores)
@@ -115,6 +116,10 @@ class FaultStory(Story):
         self.nonsense: set[tuple[str, MemberId]] = set()
         """(member, peer): who was sent nonsense, and by whom."""
 
+    def sources(self) -> dict[str, random.Random]:
+        parts = {f"ailing {member.name}": ailing(member).rng for member in self.members}
+        return super().sources() | {"disks": self.disks.rng, "operators": self.operators.rng} | parts
+
     # -- what is done now and then
 
     def _act(self, member: SimMember) -> None:
@@ -138,15 +143,15 @@ class FaultStory(Story):
         if self.faults.random() < FAILS:
             self._goes_wrong(self.temporary, temporary=True)
         if self.faults.random() < BACKED_UP:
-            self.disks.back_up(self.faults.choice(self.members))
+            self._back_up(self.faults.choice(self.members))
         if self.faults.random() < LASTS:
             self._goes_wrong(self.lasting, temporary=False)
         if self.faults.random() < OPERATED:
             self._operate()
         if self.faults.random() < DECIDED:
-            self.operators.decide_some(self.faults.choice(self.members))
+            self._decide(self.faults.choice(self.members))
         if self.faults.random() < GARBLED:
-            self.group.network.garble(random.Random(self.faults.random()))  # type: ignore[attr-defined]
+            self._garble()
         if self.faults.random() < GARBLED:
             self._speak_nonsense()
 
@@ -155,22 +160,40 @@ class FaultStory(Story):
         if member.name in self.mends:
             return
         name, begin = deck.draw()
-        mend = begin(member)
-        if mend is None:
+        if not self._breaks(member, name, temporary):
             deck.later(name, begin)
-            return
+
+    def _breaks(self, member: SimMember, name: str, temporary: bool) -> bool:
+        """Whether that could be done now."""
+        mend = dict(self.disks.temporary if temporary else self.disks.lasting)[name](member)
+        if mend is None:
+            return False
         self.counts[name] += 1
         self.group.clock.note("fault", member.name, name)
         if temporary:
             self.mends[member.name] = mend
             self.group.clock.after(self.faults.choice(LASTS_MS), lambda: self._mend(member.name, mend))
+        return True
 
     def _operate(self) -> None:
         name, act = self.acts_left.draw()
-        if act(self.faults.choice(self.members)):
+        if self._commands(self.faults.choice(self.members), name):
             self.counts[name] += 1
         else:
             self.acts_left.later(name, act)
+
+    def _commands(self, member: SimMember, name: str) -> bool:
+        """An operator's act; whether it could be done now."""
+        return dict(self.operators.acts)[name](member)
+
+    def _back_up(self, member: SimMember) -> None:
+        self.disks.back_up(member)
+
+    def _decide(self, member: SimMember) -> None:
+        self.operators.decide_some(member)
+
+    def _garble(self) -> None:
+        self.group.network.garble(random.Random(self.faults.random()))  # type: ignore[attr-defined]
 
     def _mend(self, name: str, mend: Mend) -> None:
         if self.mends.get(name) is mend:
@@ -238,7 +261,7 @@ class FaultStory(Story):
         """It does not come to rest."""
         return self._look_after() or self._abandon()
 
-    def _give_up(self, member: SimMember, path: bytes, names: object) -> None:
+    def _gives_up(self, member: SimMember) -> None:
+        """What it settles on is wanted, also where a user took it off elsewhere."""
         for data in files(member).values():
             self.group.ledger.affirms(data)
-        super()._give_up(member, path, names)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from replicad.core.effects import Effect
 from replicad.core.ids import MemberId
@@ -11,11 +11,13 @@ from replicad.engine.folder import FolderReplica
 from tests.sim.member import SimMember
 
 
-def give_up_what_is_lost(members: Sequence[SimMember]) -> bool:
+def give_up_what_is_lost(
+    members: Sequence[SimMember], before: Callable[[SimMember], None] = lambda member: None
+) -> bool:
     """What the only holder has lost with its catalog is given up; False where somebody has it.
 
     Where it is under another object's name it is not looked for, nor in a directory that was preserved as one: it stays
-    there.
+    there. `before`: told whose command it is, before it is given.
     """
     for member in members:
         for uid, path, why in member.running.installing.blocked():
@@ -26,6 +28,7 @@ def give_up_what_is_lost(members: Sequence[SimMember]) -> bool:
             wanted = (uid, content.digest, 0, content.size)
             if any(one.content.read_range(*wanted) is not None for one in members):
                 continue
+            before(member)
             _give_up(member, path, {one.id: one.name for one in members if one is not member})
             return True
     return False

@@ -9,7 +9,6 @@ isolating failure-inducing input", 2002): ever smaller pieces are left out for a
 
 from __future__ import annotations
 
-import random
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,8 +25,15 @@ States = dict[str, object]
 
 
 @dataclass(frozen=True)
+class Named:
+    """A member, in another run of the seed."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Step:
-    """`name`: of a method of the story, or PAUSE; `arguments`: a member by its name."""
+    """`name`: of a method of the story, or PAUSE."""
 
     name: str
     arguments: tuple[object, ...]
@@ -51,12 +57,6 @@ class Failure:
         return other is not None and (self.kind, self.where) == (other.kind, other.where)
 
 
-def sources(story: Story) -> dict[str, random.Random]:
-    """Everything that the story and its users draw from, by a name that is the same in a replay."""
-    found = {name: value for name, value in vars(story).items() if isinstance(value, random.Random)}
-    return found | {f"hand {name}": hand._rng for name, hand in story.hands.items()}
-
-
 def record(story: Story) -> tuple[list[Step], Failure | None]:
     """The steps of a whole run, and why it failed."""
     steps: list[Step] = []
@@ -67,8 +67,8 @@ def record(story: Story) -> tuple[list[Step], Failure | None]:
             nonlocal within
             if within:
                 return method(*arguments)
-            plain = tuple(one.name if isinstance(one, SimMember) else one for one in arguments)
-            steps.append(Step(name, plain, {key: source.getstate() for key, source in sources(story).items()}))
+            plain = tuple(Named(one.name) if isinstance(one, SimMember) else one for one in arguments)
+            steps.append(Step(name, plain, {key: source.getstate() for key, source in story.sources().items()}))
             within = True
             try:
                 return method(*arguments)
@@ -104,14 +104,14 @@ def replay(story: Story, steps: Sequence[Step]) -> Failure | None:
 
 
 def _do(story: Story, step: Step) -> None:
-    there = sources(story)
+    there = story.sources()
     for key, state in step.states.items():
         if key in there:
             there[key].setstate(state)  # type: ignore[arg-type]
     if step.name == PAUSE:
         story.group.run(*step.arguments)  # type: ignore[arg-type]
         return
-    arguments = [story.group.members.get(one) if isinstance(one, str) else one for one in step.arguments]
+    arguments = [story.group.members.get(one.name) if isinstance(one, Named) else one for one in step.arguments]
     if None not in arguments:
         getattr(story, step.name)(*arguments)
         story.members[:] = story.group.members.values()

@@ -137,6 +137,11 @@ class Story:
             return {}
         return {name: self.rng.randrange(-6 * HOUR_MS, 6 * HOUR_MS) for name in names if self.rng.random() < 0.6}
 
+    def sources(self) -> dict[str, random.Random]:
+        """Everything that the story and its users draw from, by a name that is the same in each run of the seed."""
+        found = {name: value for name, value in vars(self).items() if isinstance(value, random.Random)}
+        return found | {f"hand {name}": hand.rng for name, hand in self.hands.items()}
+
     # -- the history
 
     def run(self) -> Told:
@@ -298,9 +303,12 @@ class Story:
         self._restart_later(member)
 
     def _abandon(self) -> bool:
-        given_up = give_up_what_is_lost(self.members)
+        given_up = give_up_what_is_lost(self.members, self._gives_up)
         self.counts["abandoned"] += given_up
         return given_up
+
+    def _gives_up(self, member: SimMember) -> None:
+        """It is about to abandon something."""
 
     def _overflow(self) -> None:
         self.counts["overflow"] += 1

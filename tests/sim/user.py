@@ -137,7 +137,7 @@ class Hand:
 
     def __init__(self, member: SimMember, rng: random.Random) -> None:
         self._member = member
-        self._rng = rng
+        self.rng = rng
         self._user = User(member)
         self._written = 0
         acts: list[tuple[int, str, Callable[[], None]]] = [
@@ -164,7 +164,7 @@ class Hand:
         self._acts = [(name, act) for weight, name, act in acts for _ in range(weight)]
 
     def act(self) -> str:
-        name, act = self._rng.choice(self._acts)
+        name, act = self.rng.choice(self._acts)
         try:
             act()
         except OSError:
@@ -180,19 +180,19 @@ class Hand:
         paths = self._paths(kind)
         if not paths:
             raise FileNotFoundError
-        return self._rng.choice(paths)
+        return self.rng.choice(paths)
 
     def _new_path(self, beneath: bytes | None = None) -> bytes:
         """A name that may be taken, in a directory that is there."""
         directories = [b"", *(path for path in self._paths(DIRECTORY) if path.count(b"/") < DEPTH_MAX - 1)]
-        parent = self._rng.choice(directories) if beneath is None else beneath
-        return join(parent, self._rng.choice(NAMES))
+        parent = self.rng.choice(directories) if beneath is None else beneath
+        return join(parent, self.rng.choice(NAMES))
 
     def _data(self) -> bytes:
-        if self._rng.random() < 0.08:
-            return self._rng.choice(COMMON)
+        if self.rng.random() < 0.08:
+            return self.rng.choice(COMMON)
         self._written += 1
-        return b"%s wrote %d" % (self._member.name.encode(), self._written) + b"." * self._rng.randrange(30)
+        return b"%s wrote %d" % (self._member.name.encode(), self._written) + b"." * self.rng.randrange(30)
 
     # -- acts
 
@@ -216,7 +216,7 @@ class Hand:
 
     def _rename(self) -> None:
         path = self._pick()
-        target = join(split(path)[0], self._rng.choice(NAMES))
+        target = join(split(path)[0], self.rng.choice(NAMES))
         self._to_free(path, target)
 
     def _move(self) -> None:
@@ -226,7 +226,7 @@ class Hand:
         directories = self._paths(DIRECTORY)
         if len(directories) < 2:
             raise FileNotFoundError
-        source, target = self._rng.sample(directories, 2)
+        source, target = self.rng.sample(directories, 2)
         self._to_free(source, self._new_path(target))
 
     def _to_free(self, source: bytes, target: bytes) -> None:
@@ -238,7 +238,7 @@ class Hand:
         one, other = self._pick(), self._pick()
         if one == other or one.startswith(other + b"/") or other.startswith(one + b"/"):
             raise FileNotFoundError
-        if self._rng.random() < 0.3:
+        if self.rng.random() < 0.3:
             self._user.exchange(one, other)
             return
         free = join(split(one)[0], b"swap")
@@ -263,21 +263,21 @@ class Hand:
         self._user.write(path, self._data())
 
     def _symlink(self) -> None:
-        self._user.symlink(self._new_path(), self._rng.choice((b"a", b"b/c", b"../x")))
+        self._user.symlink(self._new_path(), self.rng.choice((b"a", b"b/c", b"../x")))
 
     def _chmod(self) -> None:
         path = self._pick()
         stat = _stat(self._member, path)
         if stat is None or stat.kind == SYMLINK:
             raise FileNotFoundError
-        self._user.chmod(path, self._rng.choice((0o644, 0o600, 0o755) if stat.kind == FILE else (0o755, 0o700, 0o750)))
+        self._user.chmod(path, self.rng.choice((0o644, 0o600, 0o755) if stat.kind == FILE else (0o755, 0o700, 0o750)))
 
     def _touch(self) -> None:
-        self._user.touch(self._pick(FILE), (self._member.now_ms - self._rng.randrange(10**7)) * 1_000_000)
+        self._user.touch(self._pick(FILE), (self._member.now_ms - self.rng.randrange(10**7)) * 1_000_000)
 
     def _many(self) -> None:
-        parent = self._rng.choice([b"", *self._paths(DIRECTORY)])
-        for number in range(self._rng.randrange(5, 20)):
+        parent = self.rng.choice([b"", *self._paths(DIRECTORY)])
+        for number in range(self.rng.randrange(5, 20)):
             self._user.write(join(parent, b"m%d" % number), self._data())
 
     def _rename_over(self) -> None:
@@ -285,15 +285,15 @@ class Hand:
 
     def _large(self) -> None:
         """Large enough to have a manifest, or to be hashed by others."""
-        size = self._rng.choice((2_000, 5_000, 200_000))
-        self._user.write(self._new_path(), self._data() + self._rng.randbytes(size))
+        size = self.rng.choice((2_000, 5_000, 200_000))
+        self._user.write(self._new_path(), self._data() + self.rng.randbytes(size))
 
     def _turn(self) -> None:
         path = self._pick()
         self._user.remove_tree(path)
-        if self._rng.random() < 0.5:
+        if self.rng.random() < 0.5:
             self._user.mkdir(path)
-            self._user.write(join(path, self._rng.choice(NAMES)), self._data())
+            self._user.write(join(path, self.rng.choice(NAMES)), self._data())
         else:
             self._user.write(path, self._data())
 
