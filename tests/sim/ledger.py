@@ -45,6 +45,8 @@ class Made(NamedTuple):
     member: str
     at_ms: int
     digest: bytes
+    gone: bool
+    """It is a deletion."""
 
 
 class Before(NamedTuple):
@@ -253,7 +255,10 @@ class Ledger:
             return
         rejoining = member.running.course.rejoining
         if rejoining.why == CLEARING or (rejoining.why == PUT_BACK and member.catalog.meta(DROPPED_META) is None):
-            return  # its own changes of which nobody has heard; what is known is less by them before anything is told
+            # Its own changes of which nobody has heard; what is known is less by them before anything is told.
+            for held in dropped:
+                self._claims_nothing(member, held.uid)
+            return
         for held in dropped:
             uid = held.uid
             # One that joins has no reason, and may compare; a primary takes part before it has none any more.
@@ -274,10 +279,13 @@ class Ledger:
             self._forget(member, held)
             member.group.counts["tombstone collected"] += 1
 
+    def _claims_nothing(self, member: SimMember, uid: Uid) -> None:
+        """What is on its disk of it, if anything, claims nothing any more."""
+        self.disk(member).contents.pop(uid, None)
+        self.disk(member).places.pop(uid, None)
+
     def _forget(self, member: SimMember, held: Record) -> None:
-        """What is on its disk, if anything, claims nothing any more."""
-        self.disk(member).contents.pop(held.uid, None)
-        self.disk(member).places.pop(held.uid, None)
+        self._claims_nothing(member, held.uid)
         before = self.forgotten.get(held.uid)
         keys = place_key(held), content_key(held)
         self.forgotten[held.uid] = keys if before is None else (max(keys[0], before[0]), max(keys[1], before[1]))
@@ -296,7 +304,8 @@ class Ledger:
                 continue
             key = content_key(one) if content else place_key(one)
             digest = one.content.digest if content and one.content is not None else b""
-            entry = Made(one.uid, content, key, raw, member.name, member.group.clock.now_ms, digest)
+            gone = content and one.content is not None and one.content.gone is not None
+            entry = Made(one.uid, content, key, raw, member.name, member.group.clock.now_ms, digest, gone)
             cn = register.cn
             slot = _slot(cn, content)
             if slot in self.ambiguous:
@@ -373,7 +382,8 @@ class Ledger:
         was moved into it."""
         if state is not None and state.record.kind != DIRECTORY:
             return False
-        return made.key <= self.forgotten[made.uid][made.content] or (state is None and not at_the_end)
+        # Who has forgotten a deletion does not take another one of the same; those who still hold it may.
+        return made.key <= self.forgotten[made.uid][made.content] or (state is None and (made.gone or not at_the_end))
 
     def _check_held(self, member: SimMember, catalog: Catalog, cn: Cn, *, at_the_end: bool) -> None:
         for content in (False, True):

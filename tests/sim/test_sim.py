@@ -25,9 +25,9 @@ def test_i1_i2_i3_i7_i9_hold_in_a_random_history(seed: int) -> None:
     assert told.counts["events handled"] > ACTS_MIN
 
 
-@pytest.mark.parametrize("first", [0, 45])
+@pytest.mark.parametrize("first", [0, 11])
 def test_the_same_seed_is_the_same_history_whatever_the_hashes_of_python_are(first: int) -> None:
-    """Two processes: sets and dictionaries of bytes and strings are in another order in each. In seed 45 it matters in
+    """Two processes: sets and dictionaries of bytes and strings are in another order in each. In seed 11 it matters in
     which order what a batch has woken is planned."""
     traces = [_trace(first, hash_seed) for hash_seed in ("0", "4")]
     assert traces[0] == traces[1]
