@@ -168,3 +168,13 @@ def test_i10_a_content_that_arrives_while_there_is_no_room_to_plan_it_is_install
         rig.work()
     assert rig.disk() == rig.wanted()
     assert not rig.catalog.pending(1)
+
+
+def test_what_a_batch_has_woken_is_planned_in_one_order_whatever_the_hashes_of_python_are() -> None:
+    """A set of UIDs is in another order in each process, and a simulated history would be another one."""
+    bench = Rig().workbench
+    blockers = [bytes([number]) * 16 for number in range(1, 17)]
+    for uid in blockers:
+        bench._waiting.wait_for(b"waits" + uid, uid)
+    bench._go_on(set(blockers))
+    assert list(bench._ready) == [b"waits" + uid for uid in blockers]
