@@ -57,7 +57,7 @@ def live(other: Server, member: Server) -> None:
 
 
 def lose(member: Server, other: Server) -> None:
-    """`member` has its versions stamped before `other`, which is stopped meanwhile, has later ones of the same names."""
+    """`member` has its versions stamped before `other`, stopped meanwhile, has later ones of the same names."""
     stay([other])
     other.stop()
     head = head_of(member)
