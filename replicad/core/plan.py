@@ -320,17 +320,24 @@ def _children(view: View, directory: NodeId) -> Iterator[Node]:
 
 
 def _first_on_the_way(view: View, parent: Node, node: Node, context: Context) -> Plan:
-    """`node` is wanted beneath itself: somebody between the two must move out first, since the tree has no cycle."""
+    """`node` is wanted beneath itself: somebody between the two must move out first, since the tree has no cycle.
+
+    Who is to move out and waits for `node` (it stands at its name, say) comes out into staging. Not `parent`, which may
+    be as wanted: it would go back, and be lifted again, for ever.
+    """
     waiting: list[Uid] = []
+    lifted = parent
     at: Node | None = parent
     while at is not None and at.id != node.id:
-        waiting.extend(uid for uid in view.uids_at(at.id) if uid not in context.visiting and _pending(view, uid))
+        pending = [uid for uid in view.uids_at(at.id) if _pending(view, uid)]
+        waiting.extend(uid for uid in pending if uid not in context.visiting)
+        lifted = at if pending else lifted
         at = view.node(at.parent)
     if waiting:
         return First(tuple(waiting))
-    if parent.parent == STAGING_NODE:
+    if lifted.parent == STAGING_NODE:
         return Wait("the directory that it is in has not moved yet")
-    return Step(StepKind.LIFT, next(iter(view.uids_at(parent.id))), node=parent.id)
+    return Step(StepKind.LIFT, next(iter(view.uids_at(lifted.id))), node=lifted.id)
 
 
 def _own_nodes(view: View, slot: Slot, found: Outcome) -> list[Node]:

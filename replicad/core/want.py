@@ -22,6 +22,7 @@ import msgspec
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, Uid
 from replicad.core.records import DIRECTORY, FILE, SYMLINK, Content
+from replicad.core.steps import DEPTH_MAX
 from replicad.core.tree import Outcome, Slot, entries, outcome, slot_of
 from replicad.core.tree_places import Worklist, members, rep
 from replicad.core.view import ROOT_NODE, Node, NodeId, ObjectState, View
@@ -51,13 +52,28 @@ def directory_node(view: View, directory: Uid) -> Node | None:
 
 
 def main_node(view: View, slot: Slot | None, winners: Sequence[Uid]) -> Node | None:
-    """Of these objects' disk entries the one at the slot's own path, else that of the first object that has one."""
-    nodes = [node for state in view.objects(winners) if state.node is not None and (node := view.node(state.node))]
-    if len(nodes) > 1 and slot is not None:
-        for node in nodes:
-            if node.name == slot.name and _parent_is(view, node.parent, slot.directory):
-                return node
-    return nodes[0] if nodes else None
+    """Of these objects' disk entries the one at the slot's own path, else that of the first object that has one.
+
+    Where the directory that the slot is in has several entries as well, until they are merged, the path goes through
+    that one's main entry: what is in the others is to leave them.
+    """
+    above: list[tuple[bytes, list[Node]]] = []  # the innermost first; the outermost is the first that has no choice
+    for _ in range(DEPTH_MAX):
+        nodes = [node for state in view.objects(winners) if state.node is not None and (node := view.node(state.node))]
+        if slot is None or len(nodes) < 2:
+            break
+        above.append((slot.name, nodes))
+        if slot.directory == ROOT:
+            nodes = [root] if (root := view.node(ROOT_NODE)) is not None else []
+            break
+        winners, slot = members(view, slot.directory), slot_of(view, slot.directory)
+    else:
+        raise AssertionError("the tree has a loop")
+    main = nodes[0] if nodes else None
+    for name, choice in reversed(above):
+        parent = main.id if main is not None else None
+        main = next((node for node in choice if node.name == name and node.parent == parent), choice[0])
+    return main
 
 
 def same_content(kind: int, one: Content, other: Content) -> bool:
@@ -74,15 +90,6 @@ def same_bytes(kind: int, one: Content, other: Content) -> bool:
     if one.gone is not None or other.gone is not None:
         return False
     return one.digest == other.digest if kind == FILE else one.value == other.value
-
-
-def _parent_is(view: View, parent: NodeId, directory: Uid) -> bool:
-    if directory == ROOT:
-        return parent == ROOT_NODE
-    state = view.object(directory)
-    if state is None:
-        return False
-    return any(other.node == parent for other in view.objects(members(view, directory)))
 
 
 class _Settler:

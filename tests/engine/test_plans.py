@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import pytest
 
@@ -27,6 +28,28 @@ def test_what_is_wanted_at_the_name_of_what_it_lies_in_does_not_wait_for_itself(
     rig.settle()
     assert rig.disk() == rig.wanted()
     assert not rig.catalog.pending(1)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+def test_i9_who_is_as_wanted_is_not_lifted_for_ever_for_one_that_waits_for_another(order: Sequence[int]) -> None:
+    """`b/a` becomes `b`, and what two members called `b` comes into `c`, which is two levels beneath `b/a`."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    one, other, taken = author.directory(b"b"), author.directory(b"b"), author.directory(b"c")
+    inner = author.directory(b"a", one.uid)
+    innermost = author.directory(b"a", inner.uid)
+    rig.take([one, other, taken, inner, innermost])
+    rig.settle()
+    moves = [
+        author.move(inner, b"b"),
+        author.move(taken, b"a", innermost.uid),
+        author.move(one, b"b", taken.uid),
+        author.move(other, b"b", taken.uid),
+    ]
+    rig.take([moves[place] for place in order])
+    rig.settle()
+    assert rig.disk() == rig.wanted()
+    assert set(rig.disk()) == {b"b", b"b/a", b"b/a/a", b"b/a/a/b"}
 
 
 def test_i9_what_waits_for_a_step_about_another_object_rests_where_that_step_fails() -> None:

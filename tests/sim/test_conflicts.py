@@ -215,6 +215,24 @@ def test_two_directories_of_one_name_are_one_with_the_entries_of_both(siblings: 
     assert_nothing_kept(group)
 
 
+def test_directories_that_become_one_have_directories_that_become_one() -> None:
+    """Two at a name, on the disk at two places, and in each of them one that is called the same."""
+    group = a_group("abc", {"e/d/f": 1, "t/d/g": 2})
+    a, b = group["a"], group["b"]
+    apart(group)
+    move(b, "e", "z")
+    group.run(1_000)
+    move(b, "t", "e")
+    group.run(1_000)
+    move(a, "e", "y")
+    group.run(1_000)
+    move(a, "y", "e")
+    group.run(1_000)
+    group.heal()
+    assert_tree(group, {"e/d/f": 1, "e/d/g": 2})
+    assert_nothing_kept(group)
+
+
 def test_files_of_one_name_in_directories_that_become_one_stand_beside_each_other() -> None:
     group = a_group("abc", siblings=SIBLING)
     together(group, lambda: put(group["a"], "d/n.txt", 101), lambda: put(group["b"], "d/n.txt", 102))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAMES = (b"a", b"b", b"c", b"d", b"e")
 DEPTH_MAX = 4
+DEPLOYED_MAX = 6
+"""Directories in one that is made anew: so that a tree does not double with each."""
 COMMON = (b"common 1", b"common 2")
 """Contents that everybody may write: equal content is never a conflict."""
 
@@ -160,6 +162,7 @@ class Hand:
             (2, "rename over", self._rename_over),
             (1, "large file", self._large),
             (2, "file becomes directory", self._turn),
+            (3, "deploy", self._deploy),
         ]
         self._acts = [(name, act) for weight, name, act in acts for _ in range(weight)]
 
@@ -296,6 +299,23 @@ class Hand:
             self._user.write(join(path, self.rng.choice(NAMES)), self._data())
         else:
             self._user.write(path, self._data())
+
+    def _deploy(self) -> None:
+        """A directory takes the place of another one of the same shape, whose directories have the same names."""
+        path = self._pick(DIRECTORY)
+        parent = split(path)[0]
+        new, old = join(parent, b"new"), join(parent, b"old")
+        shape = [inner for inner in self._paths(DIRECTORY) if inner.startswith(path + b"/")][:DEPLOYED_MAX]
+        self._user.mkdir(new)
+        for inner in shape:  # a directory comes before what is in it
+            self._user.mkdir(new + inner[len(path) :])
+        for directory in (new, *(new + inner[len(path) :] for inner in shape)):
+            self._user.write(join(directory, self.rng.choice(NAMES) + b"1"), self._data())
+        if self.rng.random() < 0.5 and _stat(self._member, old) is None:
+            self._user.rename(path, old)
+        else:
+            self._user.remove_tree(path)
+        self._user.rename(new, path)
 
 
 def _stat(member: SimMember, path: bytes):  # type: ignore[no-untyped-def]
