@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from replicad import __version__
@@ -27,11 +28,13 @@ from replicad.errors import CatalogDiskError, CatalogError, OperatorError, Repli
 from replicad.net.identity import Identity, load_or_create
 from replicad.ops.api import OperatorApi
 from replicad.ops.events import EventRing, OperatorEvent
-from replicad.ops.home import Group, create_home, locked, read_group, write_group
+from replicad.ops.home import DAEMON, Group, HomeBusyError, create_home, locked, read_group, write_group
 from replicad.ops.text import escaped, shown
 
 AGAIN_S = 10.0
 """Until a member whose home's disk failed is tried again."""
+COMMAND_S, COMMAND_POLL_S = 10.0, 0.05
+"""For a command to be done with the home: none works on it for a second, on a machine that is not overloaded."""
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 8, 4_096
 """Of a declared group's secret: shorter ones can be guessed, longer ones are another file."""
 
@@ -43,9 +46,23 @@ def run(sources: Sources) -> int:
     settings = load(sources)
     _log_to_stderr(settings.log.level)
     create_home(settings.member.home)
-    with locked(settings.member.home, "run"):
+    with ExitStack() as held:
+        _hold(settings.member.home, held)
         asyncio.run(_run(sources, settings))
     return 0
+
+
+def _hold(home: Path, held: ExitStack) -> None:
+    """A command that works on the home while no daemon runs is waited for: who starts daemons need not know of it."""
+    deadline = time.monotonic() + COMMAND_S
+    while True:
+        try:
+            held.enter_context(locked(home, DAEMON))
+            return
+        except HomeBusyError as error:
+            if error.stays or time.monotonic() > deadline:
+                raise
+            time.sleep(COMMAND_POLL_S)
 
 
 async def _run(sources: Sources, settings: Settings) -> None:

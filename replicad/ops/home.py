@@ -27,8 +27,16 @@ from replicad.net.durable import write_durably
 _GROUP_FILE_VERSION = 1
 
 
+DAEMON = "run"
+"""The command that stays."""
+
+
 class HomeBusyError(OperatorError):
-    """Another process holds the home's lock."""
+    """Another process holds the home's lock. `stays`: a daemon; else a command, which is soon done with it."""
+
+    def __init__(self, home: Path, holder: str, *, stays: bool) -> None:
+        super().__init__(f"{home} is in use by {holder}: stop it first")
+        self.stays = stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,9 @@ def locked(home: Path, purpose: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise HomeBusyError(f"{home} is in use by {_holder(handle)}: stop it first") from error
+            pid, purpose = _holder(handle)
+            holder = f"process {pid} (replicad {purpose})" if pid else "another process"
+            raise HomeBusyError(home, holder, stays=purpose == DAEMON) from error
         _name_holder(handle, purpose)
         yield
     finally:
@@ -174,7 +184,11 @@ def _name_holder(handle: int, purpose: str) -> None:
         return
 
 
-def _holder(handle: int) -> str:
-    """RACE: a holder that has not yet written its line is read as nobody, or as the one before; it is only a text."""
-    pid, _, purpose = os.pread(handle, 200, 0).decode(errors="replace").strip().partition(" ")
-    return f"process {pid} ({purpose})" if pid.isdigit() else "another process"
+def _holder(handle: int) -> tuple[int, str]:
+    """Its process and its command; 0 and "" where that cannot be read.
+
+    RACE: a holder that has not yet written its line is read as nobody, or as the one before; it is only a text, and who
+    waits for a command to end looks again.
+    """
+    pid, _, name = os.pread(handle, 200, 0).decode(errors="replace").strip().partition(" ")
+    return (int(pid), name.removeprefix("replicad ")) if pid.isdigit() else (0, "")
