@@ -27,6 +27,7 @@ from replicad.engine.returning import Returning
 from replicad.engine.root_watch import RootWatch
 from replicad.engine.speaking import Speaking
 from replicad.engine.tombstones import Tombstones
+from replicad.engine.unclaimed import Unclaimed
 from replicad.files.fs import FileSystem
 
 WAS_PUT_BACK = "it was put back, and its disk is held against what the others know"
@@ -74,6 +75,7 @@ class Course:
         """As of the last look."""
         self.rejoining = Rejoining(catalog, exchange, tombstones, own, around.circle, now_ms)
         self.latecomer = Latecomer(catalog, own, around.circle)
+        self.unclaimed = Unclaimed(catalog)
         self.returning = Returning(exchange, tombstones, around.circle, lambda: self.compares)
         self._caution = Caution(catalog, lambda: exchange.meetings.approved, around.circle, now_ms)
 
@@ -157,6 +159,7 @@ class Course:
 
     def scanned(self, now_ms: int) -> None:
         """The whole disk was looked at."""
+        self.unclaimed.ask_all()
         if self.phase is Phase.FOUNDING:
             self._enter(Phase.TAKING_PART, now_ms)
         elif self.why == PRIMARY:
@@ -294,6 +297,7 @@ class Course:
         if not self.why:
             return self._rejoin(CLEARING, NOBODY_IS_LEFT, now_ms)
         if self.why == LOST and not self._catalog.known:
+            self.unclaimed.begin()  # the disks speak
             self._enter(Phase.FOUNDING, now_ms, self.rejoining.ending())
         else:
             self.rejoining.clear(now_ms)
@@ -303,8 +307,13 @@ class Course:
     def _claim_some(self, now_ms: int) -> list[Effect]:
         if self._claim is None:
             speaks = self.why == PRIMARY
+            self.unclaimed.begin()
             merge = merges(self._catalog)
-            self._claim = Speaking(self._catalog, self._fs) if speaks else Claim(self._catalog, self._fs, merge=merge)
+            self._claim = (
+                Speaking(self._catalog, self._fs)
+                if speaks
+                else Claim(self._catalog, self._fs, self.unclaimed, merge=merge)
+            )
         if not self._claim.step(now_ms):
             return []
         asked = self.returning.look(now_ms)
@@ -322,5 +331,5 @@ class Course:
 
     def _enter(self, phase: Phase, now_ms: int, changes: Sequence[CatalogChange] = ()) -> None:
         self.phase, self._waits_for = phase, ""
-        self._catalog.commit(None, [*phase_changes(phase), *changes], now_ms=now_ms)
+        self._catalog.commit(None, [*phase_changes(phase), *changes, *self.unclaimed.changes()], now_ms=now_ms)
         self._entered()

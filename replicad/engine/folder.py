@@ -52,6 +52,7 @@ from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, Set
 from replicad.engine.height import HeightMark
 from replicad.engine.holds import Hold
 from replicad.engine.installing import Installing
+from replicad.engine.late_claim import LateClaims
 from replicad.engine.looking import Looking
 from replicad.engine.phases import (
     AUTO_RECOVERY,
@@ -140,6 +141,14 @@ class FolderReplica:
         self.clocks = Clocks(catalog, self.exchange)
         self._watch = around.watch(around.on_change)
         self.disk = self._make_disk()
+        self.late_claims = LateClaims(
+            catalog,
+            fs,
+            self.course.unclaimed,
+            root_ok=self.root.holds,
+            commit=self._commit_local,
+            look_again=self.disk.look_beneath,
+        )
         self.preserved = Preserved(
             catalog,
             fs,
@@ -160,6 +169,8 @@ class FolderReplica:
             founding=lambda: self.phase is Phase.FOUNDING,
             large_bytes=self._around.large_bytes,
             too_many=self.root.deletions.too_many,
+            holds_back=self.course.unclaimed.holds_back,
+            waits=lambda draft, now_ms: self.late_claims.waits(draft, now_ms),
         )
         return LocalSide(
             self.catalog,
@@ -263,6 +274,7 @@ class FolderReplica:
         due.append(self._disk_due_ms(now_ms))
         if self._may_apply():
             due += [self.installing.fetching.next_due_ms(), self.tombstones.next_due_ms()]
+            due.append(self.late_claims.next_due_ms(now_ms))
         due += [self.course.next_due_ms(now_ms), self.height.next_due_ms()]
         due.append(self.installing.missing_parents.next_due_ms())
         return min([at for at in due if at is not None], default=None)
@@ -342,6 +354,7 @@ class FolderReplica:
         self.tombstones.clock_set_back(now_ms)
         self.course.clock_set_back(now_ms)
         self.height.clock_set_back(now_ms)
+        self.late_claims.clock_set_back()
 
     # -- work
 
@@ -411,6 +424,8 @@ class FolderReplica:
     def _apply(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
         out: list[Effect] = []
+        if self.late_claims.next_due_ms(now_ms) is not None:
+            out += [*self.late_claims.work(now_ms), *self.exchange.after_commit(now_ms)]
         if self.installing.work(self.disk, self.clocks, now_ms):
             out += self.exchange.after_commit(now_ms)
             out += self.fences.progress(now_ms)

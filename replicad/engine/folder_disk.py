@@ -12,6 +12,7 @@ its user's doing: an empty or an old file for an edit, a file that is there agai
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from replicad.catalog.changes import Change as CatalogChange
 from replicad.catalog.changes import Manifest, PutManifest
@@ -30,8 +31,9 @@ from replicad.engine.scan_read import HashOutcome
 from replicad.engine.scan_state import Reread
 from replicad.engine.scan_step import Looked
 from replicad.engine.through import Through
+from replicad.engine.unclaimed import HELD_BACK
 from replicad.files.changes import Change, Dirty, Marker, Moved, Overflow, RootGone, Unwatchable, Watch
-from replicad.files.fs import FileSystem
+from replicad.files.fs import DIRECTORY, FileSystem
 
 NS_PER_MS = 1_000_000
 SYNC_RETRY_MS = 10_000
@@ -168,6 +170,17 @@ class LocalSide:
     def read_again(self, path: bytes) -> None:
         """Though the file looks as it did."""
         self.scanner.hint_path(path, since=self._through.next(), reread=Reread.YES)
+
+    def look_beneath(self, path: bytes) -> None:
+        """At this, and all beneath it: it was held back, and is not any more."""
+        since = self._through.next()
+        held_back = [at for at, why in self.scanner.blocked() if why.startswith(HELD_BACK)]
+        for at in [path, *(at for at in held_back if at.startswith(path + b"/") or not path)]:
+            self.scanner.hint_path(at, since=since)
+        with suppress(OSError):  # the hint finds what is wrong
+            stat = self._fs.stat(path)
+            if stat is not None and stat.kind == DIRECTORY:
+                self.scanner.scan(path, since=since)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         self._through.changed()

@@ -30,7 +30,7 @@ from replicad.engine.deletions import TooMany
 from replicad.engine.scan_read import LARGE_BYTES, HashOutcome, Reader
 from replicad.engine.scan_resolve import Resolver
 from replicad.engine.scan_state import Hint, Reread, ScanState
-from replicad.engine.scan_step import Looked, Step
+from replicad.engine.scan_step import NS_PER_MS, HoldsBack, Looked, Step, Waits
 from replicad.files.changes import Watch
 from replicad.files.fs import FileSystem
 from replicad.files.paths import join, split
@@ -48,14 +48,20 @@ class Scanner:
         founding: Callable[[], bool],
         large_bytes: int = LARGE_BYTES,
         too_many: TooMany = lambda draft, gone, before: 0,
+        holds_back: HoldsBack = lambda draft, place, stat, now_ms: "",
+        waits: Waits = lambda draft, now_ms: False,
     ) -> None:
         """`founding`: whether what appears now is an original (rule 6). `large_bytes`: a file of more is hashed by
-        others. `too_many`: whether what a scan finds gone is held (engine.deletions)."""
+        others. `too_many`: whether what a scan finds gone is held (engine.deletions). `holds_back`: why what
+        appears was there before (engine.unclaimed); `waits`: whether nothing may be decided to be gone before some of
+        that has been looked at."""
         self._too_many = too_many
         self._fs = fs
         self._watch = watch
         self._root_ok = root_ok
         self._founding = founding
+        self._holds_back = holds_back
+        self._waits = waits
         self._reader = Reader(fs, large_bytes)
         self._state = ScanState()
         self._full_scans = 0
@@ -197,6 +203,8 @@ class Scanner:
         It may leave more to look at, and more to decide: large deletions go in pieces, and what was moved just now has
         to be told of first (`Looked.void`).
         """
+        if self._waits(draft, now_ns // NS_PER_MS):
+            return Looked(void=True)
         turn = told if told is not None else self.ask_watch()
         state = self._state
         if told is not None and told <= state.astray and not state.doomed and state.wait_for_another():
@@ -218,7 +226,8 @@ class Scanner:
         """Only where the root is the folder's, before and after."""
         effects: list[Effect] = []
         if self._root_ok():
-            step = Step(self._state, self._reader, self._fs, self._watch, self._founding, draft, now_ns)
+            parts = (self._state, self._reader, self._fs, self._watch, self._founding)
+            step = Step(*parts, draft, now_ns, self._holds_back)
             work(step)
             looked, effects = step.looked, step.looked.effects
             if looked.missing is not None:

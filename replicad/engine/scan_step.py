@@ -44,6 +44,9 @@ HINTS_PER_LISTING = 64
 """Hints come first; but where they never end, walks go on all the same."""
 LISTED_PER_LOOK = 32
 """Entries of a listing that are as they were cost about as much as one that is looked at."""
+HoldsBack = Callable[[Draft, Place, Stat, int], str]
+"""Why what appears at a place, at this time, does not count as new (engine.unclaimed); "" where it does."""
+Waits = Callable[[Draft, int], bool]
 
 
 class Looked(msgspec.Struct):
@@ -76,6 +79,7 @@ class Step:
         founding: Callable[[], bool],
         draft: Draft,
         now_ns: int,
+        holds_back: HoldsBack,
     ) -> None:
         self.looked = Looked()
         self.draft = draft
@@ -89,6 +93,7 @@ class Step:
         self._reader = reader
         self._watch = watch
         self._founding = founding
+        self._holds_back = holds_back
         self._originator = Originator(draft, self.now_ms)
         self._read_bytes = 0
         self._as_before = False
@@ -264,6 +269,9 @@ class Step:
             self.state.add(place, why)  # what else has changed about it
         elif origin is not None or not sure:
             self._leave_open(place, why, moves, stat)
+        elif held_back := self._holds_back(self.draft, place, stat, self.now_ms):
+            self._reader.forget(place)
+            self.trouble(place, path, held_back, why)
         elif stat.kind == DIRECTORY:
             self._reader.forget(place)
             self.take([Appeared(self.draft.new_node_id(), *place, stat)], why)
