@@ -196,7 +196,7 @@ def _plan_free(view: View, step: Step, lead: ObjectState, parent: Node, mine: li
     if mine:
         node = mine[0]
         if node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
-            return _first_on_the_way(view, parent, node, context)
+            return _first_on_the_way(view, step, parent, node, context)
         return _leaving(view, replace(step, kind=StepKind.MOVE, node=node.id), node, context)
     content = lead.record.content
     assert content is not None
@@ -238,7 +238,7 @@ def _plan_occupied(
     if node is not None and node.parent != STAGING_NODE:
         return _leaving(view, Step(StepKind.LIFT, step.uid, node=node.id), node, context)
     if node is not None and node.kind == DIRECTORY and _is_within(view, parent.id, node.id):
-        return _first_on_the_way(view, parent, node, context)
+        return _first_on_the_way(view, step, parent, node, context)
     content = lead.record.content
     assert content is not None
     keep = None if elsewhere or occupant.kind == DIRECTORY else what_to_keep(view, occupant.id)
@@ -319,18 +319,18 @@ def _children(view: View, directory: NodeId) -> Iterator[Node]:
         passed, asked = len(found), asked * 4
 
 
-def _first_on_the_way(view: View, parent: Node, node: Node, context: Context) -> Plan:
+def _first_on_the_way(view: View, step: Step, parent: Node, node: Node, context: Context) -> Plan:
     """`node` is wanted beneath itself: somebody between the two must move out first, since the tree has no cycle.
 
-    Who is to move out and waits for `node` (it stands at its name, say) comes out into staging. Not `parent`, which may
-    be as wanted: it would go back, and be lifted again, for ever.
+    Who is to move out and waits for `node` (it stands at its name, say), or is to become one with it, comes out into
+    staging. Not `parent`, which may be as wanted: it would go back, and be lifted again, for ever.
     """
     waiting: list[Uid] = []
     lifted = parent
     at: Node | None = parent
     while at is not None and at.id != node.id:
         pending = [uid for uid in view.uids_at(at.id) if _pending(view, uid)]
-        waiting.extend(uid for uid in pending if uid not in context.visiting)
+        waiting.extend(uid for uid in pending if uid not in context.visiting and uid not in step.winners)
         lifted = at if pending else lifted
         at = view.node(at.parent)
     if waiting:

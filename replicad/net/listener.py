@@ -87,12 +87,14 @@ class Listener:
         await self._runner.cleanup()
 
     async def _accept(self, bound: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            await _readable(bound)
             try:
-                accepted, _ = await loop.sock_accept(bound)
+                accepted, _ = bound.accept()
+            except BlockingIOError:
+                continue  # the peer was gone before it was accepted
             except OSError:
-                await asyncio.sleep(ACCEPT_PAUSE_S)  # no file handle left, or the peer was gone before it was accepted
+                await asyncio.sleep(ACCEPT_PAUSE_S)  # no file handle left, say
                 continue
             self._take(accepted)
 
@@ -138,6 +140,21 @@ class Listener:
         if len(self._guests) > self._settings.guests_max:
             abort(self._guests.popleft())
         asyncio.get_running_loop().call_later(self._settings.guest_ms / 1000, abort, transport)
+
+
+async def _readable(bound: socket.socket) -> None:
+    """Until somebody wants to be accepted.
+
+    RACE: cancelled in the same turn of the loop in which somebody comes, `loop.sock_accept` accepts all the same: that
+    connection is nobody's, and an error in a callback is all that tells of it. So accepting is not left to it.
+    """
+    loop = asyncio.get_running_loop()
+    comes = asyncio.Event()
+    loop.add_reader(bound, comes.set)
+    try:
+        await comes.wait()
+    finally:
+        loop.remove_reader(bound)
 
 
 async def _bind(listen: Address) -> list[socket.socket]:

@@ -52,6 +52,24 @@ def test_i9_who_is_as_wanted_is_not_lifted_for_ever_for_one_that_waits_for_anoth
     assert set(rig.disk()) == {b"b", b"b/a", b"b/a/a", b"b/a/a/b"}
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_i9_directories_that_become_one_beneath_themselves_do_not_wait_for_each_other(order: Sequence[int]) -> None:
+    """`z` and `z/b` both become `a` in what is `z/b/b/b`, and `z/b/b` becomes `z`."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    outer = author.directory(b"z")
+    inner = author.directory(b"b", outer.uid)
+    rising = author.directory(b"b", inner.uid)
+    target = author.directory(b"b", rising.uid)
+    rig.take([outer, inner, rising, target])
+    rig.settle()
+    moves = [author.move(rising, b"z"), author.move(outer, b"a", target.uid), author.move(inner, b"a", target.uid)]
+    rig.take([moves[place] for place in order])
+    rig.settle()
+    assert rig.disk() == rig.wanted()
+    assert set(rig.disk()) == {b"z", b"z/b", b"z/b/a"}
+
+
 def test_i9_what_waits_for_a_step_about_another_object_rests_where_that_step_fails() -> None:
     """The same, where a user has moved what must get out first, and nobody has looked at the disk yet."""
     rig = Rig()

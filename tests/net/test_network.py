@@ -419,6 +419,18 @@ async def test_stopping_leaves_no_task_behind(pair: tuple[Node, Node]) -> None:
     assert len(alpha.seen.downs) == len(beta.seen.downs) == 1
 
 
+async def test_who_comes_in_the_moment_of_the_stop_is_not_accepted(pair: tuple[Node, Node]) -> None:
+    alpha, _ = pair
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    async with alpha.running():
+        await asyncio.sleep(0)  # it accepts now
+        address = alpha.address
+        with socket.create_connection((address.host, address.port)):  # done by the kernel
+            await asyncio.create_task(alpha.network._listener.stop())  # in the turn in which the loop hears of it
+    assert told == []
+
+
 async def test_a_port_that_is_taken_is_the_operators_to_mend(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
     async with alpha.running():
