@@ -180,6 +180,40 @@ def test_a_name_that_a_mount_has_here_waits_and_what_is_deleted_elsewhere_is_del
     at_rest(members)
 
 
+def test_i7_what_a_mount_covered_while_its_member_rejoined_does_not_come_back(
+    servers: Servers, mounts: ExitStack
+) -> None:
+    """What the group has is adopted, what was written there since is new, the rest goes to PreExisting; also where the
+    daemon was killed in between."""
+    one, two = members = servers.group(2)
+    for name in ("media/gone", "media/d/gone", "media/here", "covered/gone"):
+        put(one.folder() / name, name.encode())
+    all_the_same(servers, members)
+    places = [two.folder() / name for name in ("media", "covered")]
+    for place in places:
+        mount(mounts, place, "-t", "tmpfs", "none")
+        (place / "film").write_bytes(b"on the other filesystem")
+    two.cli("rejoin", "docs")
+    two.until_state(4)
+    for name in ("media/gone", "media/d/gone", "covered/gone"):
+        (one.folder() / name).unlink()
+    for name in ("media/d", "covered"):
+        (one.folder() / name).rmdir()
+    put(one.folder() / "after", b"goes on")
+    until("the rest goes on", lambda: (two.folder() / "after").exists())
+    two.kill()
+    two.start()
+    until("they are said", lambda: reasons(two).get("media") == reasons(two).get("covered") == OTHER_MOUNT)
+    for place in places:
+        unmount(place)
+    put(two.folder() / "media/new", b"written there since")
+    until("nothing waits any more", lambda: not reasons(two), 90)
+    all_the_same(servers, members)
+    assert sorted(read_tree(one.folder())) == sorted([b"after", b"media", b"media/here", b"media/new"])
+    assert two.folder_status()["preserved"]["files"] == 3
+    at_rest(members)
+
+
 class Disk:
     """A filesystem in a file, mounted through a loop device, whose number may be another each time."""
 
