@@ -274,7 +274,6 @@ class FolderReplica:
         due.append(self._disk_due_ms(now_ms))
         if self._may_apply():
             due += [self.installing.fetching.next_due_ms(), self.tombstones.next_due_ms()]
-            due.append(self.late_claims.next_due_ms(now_ms))
         due += [self.course.next_due_ms(now_ms), self.height.next_due_ms()]
         due.append(self.installing.missing_parents.next_due_ms())
         return min([at for at in due if at is not None], default=None)
@@ -396,7 +395,7 @@ class FolderReplica:
         if not self.root.fault and (out_ms := self.catalog.first_out_ms()) is not None:
             due.append(out_ms if out_ms <= now_ms + QUIET_MS else now_ms)
         if self._may_scan():
-            due.append(self.disk.next_due_ms(now_ms))
+            due += [self.disk.next_due_ms(now_ms), self.late_claims.next_due_ms(now_ms)]
             if self.settings.scan_interval_ms and not self.disk.scanner.scanning:
                 due.append(self._scanned_ms + self.settings.scan_interval_ms)
         if self._may_apply():
@@ -419,13 +418,13 @@ class FolderReplica:
             self.root.deletions.scanned(now_ms)
         if self.catalog.head != head or self.disk.scanner.full_scans != scans:
             out += self.exchange.after_commit(now_ms)
+        if self.late_claims.next_due_ms(now_ms) is not None:
+            out += [*self.late_claims.work(now_ms), *self.exchange.after_commit(now_ms)]
         return [*out, *self.fences.progress(now_ms)]
 
     def _apply(self, now_ms: int) -> list[Effect]:
         assert self.fences is not None
         out: list[Effect] = []
-        if self.late_claims.next_due_ms(now_ms) is not None:
-            out += [*self.late_claims.work(now_ms), *self.exchange.after_commit(now_ms)]
         if self.installing.work(self.disk, self.clocks, now_ms):
             out += self.exchange.after_commit(now_ms)
             out += self.fences.progress(now_ms)
