@@ -10,7 +10,7 @@ import random
 import pytest
 
 from replicad.engine import late_claim, unclaimed
-from replicad.engine.phases import Phase
+from replicad.engine.phases import Phase, Role
 from replicad.engine.unclaimed import UNCLAIMED_META
 from tests.sim.ailing import Ailing, Failing
 from tests.sim.group import Group
@@ -207,6 +207,26 @@ def test_i7_what_could_not_be_looked_at_is_no_news_when_it_can(methods: frozense
     assert_tree(group, {"d/e": None, "h": 3} if deleted else FIRST)
     assert kept(b) == ([1, 2] if deleted else [])
     none_left(group)
+
+
+@pytest.mark.parametrize("role", [Role.JOINER, Role.MERGER], ids=["join", "merge"])
+def test_who_joins_with_a_covered_directory_keeps_what_only_it_has_aside(role: Role) -> None:
+    """Also with `--merge`, where the group has the directory: what it had in it once may be forgotten by then."""
+    group = Group("ab", roles={"b": role})
+    a, b = group["a"], group["b"]
+    for path, number in FIRST.items():
+        put(a, path, number)
+    for path, number in {"d/f": 1, "d/own": 8, "h": 3}.items():
+        put(b, path, number)
+    b.fs.user_mount(b"d")
+    group.start_all()
+    group.run(MINUTE_MS)
+    b.fs.user_unmount(b"d")
+    served = len(group.served)
+    group.heal()
+    assert_tree(group, FIRST)
+    assert kept(b) == [8]
+    assert len(group.served) == served + 1, "what is equal is adopted"
 
 
 def test_a_place_that_is_never_uncovered_is_said_and_all_else_goes_on() -> None:
