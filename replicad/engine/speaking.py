@@ -2,7 +2,8 @@
 
 All that the tree wants is entered as if it were installed here, each entry with times that no file has. So the scan
 that follows reads all of it, and finds what any scan would: what has other content, times or mode was edited here, what
-is not there was deleted, what is new was made here. Nothing of the disk is read or changed by this walk.
+is not there was deleted, what is new was made here. Nothing of the disk is read or changed by this walk. What another
+filesystem is mounted over says nothing: it is left pending, and whatever turns up there later is as any user's.
 
 It can be cut off anywhere and begun again: what has a node keeps it.
 """
@@ -22,6 +23,7 @@ from replicad.core.records import DIRECTORY, Content
 from replicad.core.tree import Outcome, Slot, entries, outcome
 from replicad.core.view import ROOT_NODE, Node, NodeId
 from replicad.core.want import settle
+from replicad.engine.joining import mount_of_root
 from replicad.files.fs import FileSystem, Stat
 
 ENTRIES_A_STEP = 512
@@ -45,6 +47,8 @@ class Speaking:
         self._waiting: deque[tuple[_Directory, bytes]] = deque()
         self._directories: deque[_Directory] = deque([_Directory(b"", ROOT_NODE, ROOT)])
         self._entered = 0
+        self._mount = 0
+        """The root's."""
 
     @property
     def summary(self) -> str:
@@ -54,6 +58,7 @@ class Speaking:
         """Enter some; True when that is all."""
         draft = Draft(self._catalog)
         touched: set[Uid] = set()
+        self._mount = mount_of_root(self._fs)
         for _ in range(ENTRIES_A_STEP):
             while not self._waiting and self._directories:
                 directory = self._directories.popleft()
@@ -75,6 +80,8 @@ class Speaking:
             stat = self._fs.stat(path)
         except OSError:
             return  # such a name cannot be here: that it is not says nothing
+        if stat is not None and stat.mount != self._mount:
+            return  # nothing is known of what lies beneath
         held = draft.node_at(directory.node, name)
         key = held.id if held is not None else draft.new_node_id()
         adopt(draft, found, _as_installed(key, directory.node, name, found, lead.record.content, stat))

@@ -103,6 +103,8 @@ class UserSide:
             return
         if there is not None:
             self._check_replaceable(node, there, target)
+            if target_directory.entries[target_name].covered_by is not None:
+                raise failure(errno.EBUSY, target)
             self.tree.remove(target_directory, target_name)
         self.tree.move(directory, name, target_directory, target_name)
         self._moved(directory, name, target_directory, target_name, node)

@@ -161,3 +161,16 @@ def test_i2_a_version_that_was_put_and_superseded_before_it_could_be_synced_is_n
     wrong.failing.clear()
     group.heal()
     assert_tree(group, {"f": 3})
+
+
+def test_a_mount_point_is_not_replaced_by_its_users() -> None:
+    """Seed 131: what lay beneath was gone, of which nobody knew."""
+    fs = SimMember(Group("a"), "a").fs
+    fs.user_mkdir(b"new")
+    fs.user_mkdir(b"d")
+    fs.user_write(b"d/f", b"1")
+    fs.user_mount(b"d")
+    with pytest.raises(OSError, match="busy"):
+        fs.user_rename(b"new", b"d")
+    fs.user_unmount(b"d")
+    assert fs.read_tree()[b"d/f"][1] == b"1"

@@ -279,6 +279,26 @@ def test_a_primarys_disk_speaks_also_of_what_was_kept() -> None:
     assert_tree(group, FIRST)
 
 
+def test_i2_a_primary_does_not_count_as_having_what_is_mounted_over() -> None:
+    """Seed 61. Nothing is deleted because of that, then or later; what turns up is as what any user makes."""
+    first = FIRST | {f"more{number}": 50 + number for number in range(5)}
+    group = a_group("ab", first)
+    a, b = group["a"], group["b"]
+    b.fs.user_mount(b"d")
+    put(a, "d/f", 11)
+    put(b, "own", 7)
+    ask(b, primary=True)
+    group.run(MINUTE_MS)
+    assert b.running.state.state == 4
+    assert b.catalog.pending_objects == 4, "d, d/e and two files"
+    assert tree(a) == {"d": None, "d/e": None, **first, "d/f": 11, "own": 7}
+    b.fs.user_unmount(b"d")
+    group.heal()
+    group.ledger.affirms(b"1")
+    assert_tree(group, first | {"own": 7})
+    assert kept(a) == [11], "its disk speaks later, and takes nothing off for good"
+
+
 def test_i12_it_ends_as_it_should_whenever_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each commit and each change of the disk, from the uncovering on; with a commit for each entry."""
     monkeypatch.setattr(late_claim, "ENTRIES_A_STEP", 1)
