@@ -160,8 +160,9 @@ def _make(path: Path) -> None:
         os.close(directory)
 
 
-def unsoundness(connection: sqlite3.Connection, how: str) -> str:
-    """The first thing that SQLite finds wrong, in one line; "" where all is well. `how`: the name of its check."""
-    with closing(connection.execute(f"PRAGMA {how}(1)")) as cursor:
+def unsoundness(connection: sqlite3.Connection, how: str, table: str = "1") -> str:
+    """The first thing that SQLite finds wrong, in one line; "" where all is well. `how`: the name of its check; with a
+    `table` it looks at that one and its indexes alone."""
+    with closing(connection.execute(f"PRAGMA {how}({table})")) as cursor:
         verdict = str(cursor.fetchone()[0])
     return "" if verdict == "ok" else " ".join(verdict.split())

@@ -76,6 +76,11 @@ class Reader(Ranges):
         with converted(self._where):
             return database.unsoundness(self._db, "integrity_check")
 
+    def unsound_entries(self) -> str:
+        """What SQLite finds wrong with the disk's entries and their indexes, the first of it; 0.1 s for 100,000."""
+        with converted(self._where):
+            return database.unsoundness(self._db, "integrity_check", "node")
+
     def close(self) -> None:
         if self._own:
             self._db.close()

@@ -40,14 +40,15 @@ def check_undoubted(catalog: Catalog, path: Path) -> None:
         refuse(path, fault.decode(errors="replace"))
 
 
-def check_small(catalog: Catalog, path: Path) -> None:
-    """Raises CatalogError where a catalog contradicts itself that is counted quickly. On its thread, before it is used:
-    what an index hides is then believed by nobody."""
-    if path.stat().st_size <= AT_ONCE_BYTES:
-        with catalog.reader() as reader:  # a cache that is full of it would go on without the file for a while
-            faults = reader.faults()
-        if faults:
-            refuse(path, faults[0])
+def check_before_use(catalog: Catalog, path: Path) -> None:
+    """Raises CatalogError where the catalog contradicts itself. On its thread, before it is used: what an index hides
+    is then believed by nobody. Of a large one only what says whether an entry of the disk is known is looked at: a
+    file that is taken for a new one is told to everybody."""
+    small = path.stat().st_size <= AT_ONCE_BYTES
+    with catalog.reader() as reader:  # a cache that is full of it would go on without the file for a while
+        fault = next(iter(reader.faults()), "") if small else reader.unsound_entries()
+    if fault:
+        refuse(path, fault)
 
 
 def refuse(path: Path, fault: str) -> NoReturn:

@@ -209,7 +209,7 @@ class FolderRuntime:
             catalog = Catalog.open(path, place.folder, new_replica_id)
             try:
                 counting.check_undoubted(catalog, path)
-                counting.check_small(catalog, path)
+                counting.check_before_use(catalog, path)
                 replica = FolderReplica(
                     catalog, fs, shared.own, place.role, place.settings, self._around(fs), now_ms=shared.clock_ms()
                 )

@@ -14,9 +14,9 @@ from replicad.catalog.store import Catalog
 from replicad.core.draft import Draft
 from replicad.core.ids import ROOT, uid_of
 from replicad.core.records import FILE, Content, Place, record
-from replicad.core.view import ObjectState
+from replicad.core.view import ROOT_NODE, Node, ObjectState
 from replicad.daemon import counting
-from replicad.daemon.counting import DOUBT_META, check_small, check_undoubted, first_fault
+from replicad.daemon.counting import DOUBT_META, check_before_use, check_undoubted, first_fault
 from replicad.engine.readers import Readers
 from replicad.errors import CatalogError
 
@@ -71,17 +71,17 @@ def test_a_value_that_can_no_longer_be_read_does_not_add_up(catalog: Catalog, pa
     assert counted(catalog) == "a value in its table object is not the one that was written"
 
 
-def spoil_an_index(path: Path) -> None:
+def spoil_an_index(path: Path, index: str = "object_child", change: str = "object SET present = 1 - present") -> None:
     """A row is changed behind the back of its index, which is taken away meanwhile."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA writable_schema = ON")
-        index = db.execute("SELECT * FROM sqlite_schema WHERE name = 'object_child'").fetchone()
-        db.execute("DELETE FROM sqlite_schema WHERE name = 'object_child'")
+        row = db.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        db.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,))
         db.commit()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE object SET present = 1 - present")
+        db.execute(f"UPDATE {change}")
         db.execute("PRAGMA writable_schema = ON")
-        db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
+        db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
         db.commit()
 
 
@@ -96,9 +96,27 @@ def test_a_small_catalog_is_counted_before_it_is_used(path: Path, monkeypatch: p
     spoil_an_index(path)
     with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
         with pytest.raises(CatalogError, match=r"contradicts itself \(.*object_child.*put the home back from a backup"):
-            check_small(catalog, path)
+            check_before_use(catalog, path)
         monkeypatch.setattr(counting, "AT_ONCE_BYTES", path.stat().st_size - 1)
-        check_small(catalog, path)  # a large one begins at once
+        check_before_use(catalog, path)  # a large one begins at once
+
+
+def test_what_hides_an_entry_of_the_disk_is_found_before_a_large_catalog_is_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose entry nobody finds is a new one, and told to everybody."""
+    monkeypatch.setattr(counting, "AT_ONCE_BYTES", 0)
+    with closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog:
+        draft = Draft(catalog)
+        draft.put_node(Node(draft.new_node_id(), ROOT_NODE, b"f", FILE, 1, 3, 0, 0, 0, 0o644))
+        catalog.commit(draft, now_ms=2)
+        check_before_use(catalog, path)
+    spoil_an_index(path, "node_name", "node SET parent = parent + 64")
+    with (
+        closing(Catalog.open(path, FOLDER, lambda: 99)) as catalog,
+        pytest.raises(CatalogError, match=r"contradicts itself \(.*node_name.*put the home back from a backup"),
+    ):
+        check_before_use(catalog, path)
 
 
 def test_a_catalog_that_was_found_to_contradict_itself_is_not_used_again(catalog: Catalog, path: Path) -> None:
