@@ -202,12 +202,16 @@ class Applier:
         RACE: it may be renamed since. Then a step puts its entry into the directory that stands there now, or fails;
         the next look finds the entry there, by its inode.
         """
-        if parent == ROOT_NODE:
-            return True
         if parent not in batch.parents:
-            stat = self._fs.stat(node_path(batch.view, parent))
-            batch.parents[parent] = acts.matches(node_of(batch.view, parent), stat) and not self._is_foreign(stat)
+            batch.parents[parent] = self._holds(parent, batch)
         return batch.parents[parent]
+
+    def _holds(self, directory: NodeId, batch: _Batch) -> bool:
+        """The same, as of now."""
+        if directory in (ROOT_NODE, STAGING_NODE):
+            return True
+        stat = self._fs.stat(node_path(batch.view, directory))
+        return acts.matches(node_of(batch.view, directory), stat) and not self._is_foreign(stat)
 
     def _is_foreign(self, stat: Stat | None) -> bool:
         """On another mount than the folder, though it be of the very same directory: not ours to change (I6)."""
@@ -235,7 +239,9 @@ class Applier:
         for entry, mode, path in _doors(batch, intent):
             close_again(self._fs, entry, mode, path)
         intact = self._fs.stat(WITNESS) is not None
-        return resume(self._fs, intent, *_subject(batch.view, intent), intact=intact)
+        node, content = _subject(batch.view, intent)
+        above = node is None or self._holds(node.parent, batch)
+        return resume(self._fs, intent, node, content, intact=intact, above=above)
 
     # -- all of them
 

@@ -28,8 +28,13 @@ from replicad.files.fs import DIRECTORY, FileSystem
 WITNESS = in_staging(b"witness")
 
 
-def resume(fs: FileSystem, intent: Intent, node: Node | None, content: Content | None, *, intact: bool) -> Outcome:
-    """`intact`: nobody has emptied staging since the intent was written. Raises OSError, FileTrouble as `acts.act`."""
+def resume(
+    fs: FileSystem, intent: Intent, node: Node | None, content: Content | None, *, intact: bool, above: bool
+) -> Outcome:
+    """`intact`: nobody has emptied staging since the intent was written. `above`: the directory that the entry was in
+    is where it was; else a user has moved it, or one above it, and the entry with it, if it is still there.
+
+    Raises OSError, FileTrouble as `acts.act`."""
     match intent.step.kind:
         case StepKind.PUT if intent.leaving is not None:
             return _replaced(fs, intent, intent.leaving, intact)
@@ -46,7 +51,7 @@ def resume(fs: FileSystem, intent: Intent, node: Node | None, content: Content |
             there = stat is not None and stat.kind == DIRECTORY
             return acts.made(fs, intent, content) if there else NotDone()
         case StepKind.REMOVE_DIR:
-            return Done() if fs.stat(intent.target) is None else NotDone()
+            return Done() if above and fs.stat(intent.target) is None else NotDone()
         case StepKind.SET_META:
             return _meta_set(fs, intent, node, content)
         case kind:
