@@ -1,6 +1,7 @@
 """Servers for a lab test, ended with it; where it fails, all that may tell why is shown."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,10 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def mounts() -> Iterator[ExitStack]:
+    """What is mounted is unmounted, and what is attached is detached, in the end."""
+    with ExitStack() as stack:
+        yield stack

@@ -1,16 +1,13 @@
 """Disks and mounts as root makes them: a mount inside a folder (I6, S29), and a reboot that changes device numbers."""
 
-import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from replicad.core.diff import OTHER_MOUNT
-from tests.system import evidence
+from tests.lab.disks import Disk, mount, run, unmount
 from tests.system.folder_tools import all_the_same, at_rest, head_of, put, stay, wait
 from tests.system.harness import ANY_PORT, Server, Servers, until
 from tests.tree_compare import assert_same_trees, read_tree
@@ -18,31 +15,6 @@ from tests.tree_compare import assert_same_trees, read_tree
 pytestmark = pytest.mark.lab
 
 OTHER_MOUNT_TROUBLE = "it is on another filesystem or mount than the folder"
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def mounts() -> Iterator[ExitStack]:
-    """What is mounted is unmounted, and what is attached is detached, in the end."""
-    with ExitStack() as stack:
-        yield stack
-
-
-def mount(mounts: ExitStack, place: Path, *how: str) -> None:
-    run("mount", *how, str(place))
-    mounts.callback(subprocess.run, ["umount", "-l", str(place)], capture_output=True, check=False)
-
-
-def unmount(place: Path) -> None:
-    done = subprocess.run(["umount", str(place)], capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        held = "\n".join(evidence.holders(place))
-        raise AssertionError(f"umount: {done.stdout}{done.stderr}\n{held}\n{evidence.mounts(place.parent)}")
 
 
 def reasons(member: Server) -> dict[str, str]:
@@ -212,77 +184,6 @@ def test_i7_what_a_mount_covered_while_its_member_rejoined_does_not_come_back(
     assert sorted(read_tree(one.folder())) == sorted([b"after", b"media", b"media/here", b"media/new"])
     assert two.folder_status()["preserved"]["files"] == 3
     at_rest(members)
-
-
-class Disk:
-    """A filesystem in a file, mounted through a loop device, whose number may be another each time."""
-
-    def __init__(self, mounts: ExitStack, directory: Path, make: str) -> None:
-        self._mounts = mounts
-        self._directory = directory
-        self.place = directory / "disk"
-        self.place.mkdir(parents=True)
-        self._image = directory / "image"
-        self._new_image(self._image, 400)
-        run(make, "-q", str(self._image))
-        self._loop = ""
-        self._others = 0
-
-    def mount(self) -> None:
-        self._loop = self._attach(self._image)
-        mount(self._mounts, self.place, self._loop)
-
-    def mount_again(self) -> None:
-        """What is still attached."""
-        mount(self._mounts, self.place, self._loop)
-
-    def turn_read_only(self) -> None:
-        """As ext4 does when its disk fails (`errors=remount-ro`), with all that is open on it."""
-        Path("/sys/fs/ext4", Path(self._loop).name, "trigger_fs_error").write_text("x")
-
-    def mend(self) -> None:
-        """Unmounted, checked, mounted again: a filesystem that had an error stays read-only until then."""
-        self._unmount()
-        done = subprocess.run(["e2fsck", "-fy", self._loop], capture_output=True, text=True, check=False)
-        assert done.returncode in (0, 1), f"{done.returncode}: {done.stdout}{done.stderr}"  # 1: errors were corrected
-        self.mount_again()
-
-    def unmount(self) -> None:
-        self._unmount()
-        run("losetup", "-d", self._loop)
-        until("it is detached", lambda: not run("losetup", "-j", str(self._image)))
-
-    def _unmount(self) -> None:
-        """Until nobody has it mounted: who made a namespace of mounts meanwhile keeps it so, read-only too."""
-        run("umount", str(self.place))
-        until(f"{self._loop} is free", self._is_free, 60)
-
-    def _is_free(self) -> bool:
-        try:
-            os.close(os.open(self._loop, os.O_RDONLY | os.O_EXCL))
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                return False
-            raise
-        return True
-
-    def take_number(self) -> None:
-        """Somebody else is attached under the number that this one had."""
-        self._others += 1
-        other = self._directory / f"other-{self._others}"
-        self._new_image(other, 1)
-        self._attach(other)
-
-    def _attach(self, image: Path) -> str:
-        loop = run("losetup", "--find", "--show", str(image))
-        self._mounts.callback(subprocess.run, ["losetup", "-d", loop], capture_output=True, check=False)
-        run("blockdev", "--flushbufs", loop)  # nothing is left of what was attached under this number before
-        return loop
-
-    @staticmethod
-    def _new_image(path: Path, mebibytes: int) -> None:
-        with path.open("wb") as file:
-            file.truncate(mebibytes * 2**20)
 
 
 @pytest.mark.parametrize("make", ["mkfs.ext4", "mkfs.xfs"])
