@@ -16,6 +16,10 @@ class OperatorError(ReplicadError):
     exit_status = 1
 
 
+class OpenAnewError(OperatorError):
+    """A folder's directory is to be opened anew: the folder ends, and begins again at once."""
+
+
 class UsageError(OperatorError):
     """Wrong usage or configuration; exit status 2."""
 

@@ -31,6 +31,7 @@ from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Content, Fetcher
 from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_events import FileHashed, FileHeld, SettingsChanged, Surroundings
+from replicad.engine.folder_root import cannot_open, knows_root
 from replicad.engine.folder_status import FolderStatus, Look, count, look
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
@@ -198,18 +199,15 @@ class FolderRuntime:
     def _make(self) -> FolderReplica:
         place, shared = self.place, self._shared
         check_apart(place.path, place.others, shared.home)  # a link may lead elsewhere than when it was declared
-        try:
-            fs = RealFileSystem(place.path)
-        except OSError as error:
-            raise OperatorError(
-                f"cannot open {place.path}: {error.strerror}; bring it back, or see to its permissions and its disk"
-            ) from error
+        fs, failure = _open(place.path)
         try:
             path = folder_catalog(shared.home, place.folder)
             catalog = Catalog.open(path, place.folder, new_replica_id)
             try:
                 counting.check_undoubted(catalog, path)
                 counting.check_before_use(catalog, path)
+                if failure is not None and not knows_root(catalog):
+                    raise OperatorError(cannot_open(failure)) from failure
                 replica = FolderReplica(
                     catalog, fs, shared.own, place.role, place.settings, self._around(fs), now_ms=shared.clock_ms()
                 )
@@ -324,6 +322,14 @@ class FolderRuntime:
         if opened is None:
             return {}  # it is being stopped
         return await self._loop.run_in_executor(self._shared.threads, holders_now, opened.fs, paths)
+
+
+def _open(path: Path) -> tuple[RealFileSystem, OSError | None]:
+    """The folder's disk; where it is not there, as one that was let go of (engine.root_watch)."""
+    try:
+        return RealFileSystem(path), None
+    except OSError as error:
+        return RealFileSystem.absent(path), error
 
 
 def take_owners(replica: FolderReplica, owners: Mapping[ReplicaId, MemberId], now_ms: int) -> ReplicaId:

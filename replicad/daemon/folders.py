@@ -29,7 +29,7 @@ from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.engine.settings import FolderSettings
-from replicad.errors import OperatorError, ReplicadError
+from replicad.errors import OpenAnewError, OperatorError, ReplicadError
 from replicad.ops.keeper import new_replica_id
 from replicad.ops.office import folder_catalog
 from replicad.ops.status import FolderRow
@@ -58,6 +58,8 @@ class _Kept:
     reason: str = ""
     failed: bool = False
     """By a bug of ours: not to be tried again."""
+    began_s: float = 0.0
+    """By the loop's clock, when it was started last."""
     again_s: float = 0.0
     """Not to be tried again before, by the loop's clock: whatever else changes meanwhile asks for it too."""
     told: str = ""
@@ -134,7 +136,10 @@ class Folders:
         """Folders that wait for one (ops.office)."""
         found = []
         for name, runtime in sorted(self.running().items()):
-            hold = await runtime.driver.call(lambda replica: replica.hold)
+            try:
+                hold = await runtime.driver.call(lambda replica: replica.hold)
+            except DriverStoppedError:
+                continue  # it ends just now, or is opened anew: whether it waits is known again then
             if hold is not None:
                 missing = [path_json(path) for path in hold.missing]
                 facts = {**msgspec.structs.asdict(hold), "missing": missing}
@@ -221,6 +226,7 @@ class Folders:
         place = FolderPlace(info.folder, info.name, one.kept.path, self._role(one.kept, info), settings, others)
         runtime = FolderRuntime(place, self._shared, self._tasks)
         one.runtime = runtime
+        one.began_s = asyncio.get_running_loop().time()
         runtime.start()
         opening = self._tasks.create_task(self._attend(one, runtime))
         ready = self._tasks.create_task(runtime.driver.ready())
@@ -252,8 +258,11 @@ class Folders:
             failure = await asyncio.to_thread(fault_of, catalog) or failure
         if isinstance(failure, ReplicadError | OSError):
             # A disk that is full, read-only or gone, a mistake: it may be mended.
-            one.again_s = asyncio.get_running_loop().time() + RETRY_S
-            self._retry_later(RETRY_S + RETRY_SLACK_S)
+            now_s = asyncio.get_running_loop().time()
+            # Opened anew at once, but not again and again, where its disk comes and goes.
+            at_once = isinstance(failure, OpenAnewError) and now_s >= one.began_s + RETRY_S
+            one.again_s = now_s if at_once else now_s + RETRY_S
+            self._retry_later(0.0 if at_once else RETRY_S + RETRY_SLACK_S)
             reason = _first_words(failure)
         else:
             one.failed = True
@@ -266,7 +275,8 @@ class Folders:
             self._router.stopped(runtime.place.folder, frozenset(info.members), reason)
         if reason != one.told:
             one.told = reason
-            self._event(one.kept.name, f"the folder has stopped: {reason}")
+            what = "is opened anew" if isinstance(failure, OpenAnewError) else "has stopped"
+            self._event(one.kept.name, f"the folder {what}: {reason}")
 
     async def _stop(self, one: _Kept) -> None:
         runtime, one.runtime, one.status = one.runtime, None, None

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -80,11 +81,15 @@ class Applier:
     def __init__(self, catalog: Catalog, fs: FileSystem) -> None:
         self._catalog = catalog
         self._fs = fs
-        root = fs.stat(b"")
-        assert root is not None, "an open root has a stat"
-        self._mount = root.mount
         self.holding = True
         """There may be intents of acts whose outcome is not entered yet; `finish_held` finds out."""
+
+    @cached_property
+    def _mount(self) -> int:
+        """The root's; asked for when it is needed first, since a folder may begin without its disk."""
+        root = self._fs.stat(b"")
+        assert root is not None, "an open root has a stat"
+        return root.mount
 
     def held(self) -> set[NodeId | Uid]:
         """Entries and objects of acts whose outcome is not entered yet: no step may touch them."""

@@ -93,9 +93,9 @@ def root_fault(catalog: Catalog, fs: FileSystem) -> str:
     """Why the root is not the folder that the catalog means; "" where it is. Some 30 µs."""
     stored = catalog.meta(MARKER_META)
     assert stored is not None, "the root is asked about before it was prepared"
-    if not fs.root_in_place():
-        return MOVED
     try:
+        if not fs.root_in_place():
+            return MOVED
         return difference(_identity(stored), read_marker(fs)) or ""
     except FileTrouble as error:
         return f"{shown(error.path)} {error.reason}"
@@ -109,27 +109,40 @@ def _identity(stored: bytes) -> RootIdentity:
     return RootIdentity(*_decoder.decode(stored))
 
 
-def is_mounted_anew(catalog: Catalog, fs: FileSystem) -> bool:
-    """Whether the folder's own directory is at its path, and not the one that is open here: its disk was unmounted and
-    mounted again. What is open then leads nowhere, or to where nobody else gets."""
-    stored = catalog.meta(MARKER_META)
-    there = fs.opened_anew() if stored is not None else None
-    if there is None or stored is None:
+def knows_root(catalog: Catalog) -> bool:
+    """Whether it has ever been prepared."""
+    return catalog.meta(MARKER_META) is not None
+
+
+def is_in_question(catalog: Catalog, fs: FileSystem) -> bool:
+    """Whether what is open is not the folder's directory, or not to be told from another, or not at its path any more:
+    nothing of it is to be held open, or whoever brings the right disk back cannot unmount this one. A directory that
+    has only lost its marker is the folder's."""
+    if not knows_root(catalog) or not root_fault(catalog, fs):
         return False
     try:
-        return not difference(_identity(stored), read_marker(there))
-    except (FileTrouble, OSError):
-        return False
-    finally:
-        there.close()
+        return not is_same_directory(catalog, fs)
+    except OSError:
+        return True
+
+
+def cannot_open(error: OSError) -> str:
+    """Why the folder's directory cannot be used, where opening it has failed."""
+    name = error.filename if isinstance(error.filename, bytes) else str(error.filename or "").encode()
+    return (
+        f"cannot open {shown(name) or 'its directory'}: {error.strerror or error}; bring it back, see to its"
+        " permissions and its disk, or say where it is now with `replicad folder move`"
+    )
 
 
 def held(catalog: Catalog, fs: FileSystem) -> bool:
     """Whether there is a directory at the folder's path that can be read, and is not the one that was replicated."""
     stored = catalog.meta(MARKER_META)
-    if stored is None or not fs.root_in_place():
+    if stored is None:
         return False
     try:
+        if not fs.root_in_place():
+            return False
         return bool(difference(_identity(stored), read_marker(fs)))
     except FileTrouble:
         return True  # something else lies where the marker was

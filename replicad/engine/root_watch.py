@@ -3,20 +3,27 @@
 It is asked before and after each look at the disk, and at every tick. A fault is told once; while it lasts it is looked
 every ROOT_CHECK_MS whether the root is there again, and now and then whether the marker alone is missing, which is
 mended without an operator (engine.folder_root).
+
+A directory that is not the folder's, or is not at its path any more, is *let go of*: nothing of its disk is held open,
+so it can be unmounted, checked, and mounted again. The folder goes on without a disk (it knows what others do, and
+serves its catalog), and what is at the path is opened for a moment at each look. Both, letting go and opening again,
+begin with a new start of the folder (OpenAnewError), so that no handle, watch or thread of before is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from replicad.catalog.store import Catalog
 from replicad.core.effects import Changed, Effect, Report
 from replicad.engine.deletions import Deletions, Missing
 from replicad.engine.folder_root import (
     Evidence,
+    cannot_open,
     evidence,
     held,
-    is_mounted_anew,
+    is_in_question,
     is_same_directory,
     mark_root,
     prepare_root,
@@ -24,13 +31,18 @@ from replicad.engine.folder_root import (
     what_failed,
 )
 from replicad.engine.holds import DELETIONS, ROOT, Hold, forget_lost
-from replicad.errors import FileTrouble, OperatorError
+from replicad.errors import FileTrouble, OpenAnewError, OperatorError
 from replicad.files.fs import FileSystem
+from replicad.files.paths import PRIVATE
 from replicad.files.root_marker import MARKER_ID_BYTES
 
 ROOT_CHECK_MS = 2_000
 """How often it is looked whether a root that was lost is there again: two system calls."""
-MOUNTED_ANEW = "its directory is there again, mounted anew: it is opened again in a moment"
+MOUNTED_ANEW = "its directory is there again: it is opened again in a moment"
+NOTHING_THERE = (
+    "there is nothing at the folder's path, as at an empty mount point: to approve would delete all of the folder on"
+    " every member. Bring its disk back; or `replicad hold reject`, and what the others have comes back"
+)
 EVIDENCE_MS = 60_000
 """How often a directory without marker is searched for what the catalog has seen there: up to a second of look-ups."""
 
@@ -56,9 +68,17 @@ class RootWatch:
         self.fault = "it has not been started"
         """Why the folder must not be touched; "" while the root holds."""
         self.reports: list[Effect] = []
+        self.away = is_in_question(catalog, fs)
+        """It was let go of; nobody else uses it yet."""
+        if self.away:
+            fs.let_go()
 
     def begin(self, now_ms: int) -> None:
         """At the start. Raises OperatorError where the folder cannot be used at all."""
+        if self.away:
+            self._look_there()
+            self.reports.append(Report(0, self.fault))
+            return
         self.fault = self._prepare(now_ms)
         if self.fault and self._mark_again(now_ms):
             return
@@ -82,6 +102,9 @@ class RootWatch:
         if not self.fault:
             self.holds()
             return False
+        if self.away:
+            self._check_there()
+            return False
         before, was_held = self.fault, self.deletions.missing is not None
         self.fault = root_fault(self._catalog, self._fs)
         if not self.fault and self.deletions.missing is not None and not self._are_back(now_ms):
@@ -92,8 +115,8 @@ class RootWatch:
             self.fault = self._prepare(now_ms)
             self.reports += [Report(0, f"{what} there again"), Changed()]
             return not self.fault
-        if is_mounted_anew(self._catalog, self._fs):
-            raise OperatorError(MOUNTED_ANEW)
+        if is_in_question(self._catalog, self._fs):
+            raise OpenAnewError(self.fault)
         if self._mark_again(now_ms):
             return True
         if self.fault != before:
@@ -134,29 +157,92 @@ class RootWatch:
 
     @property
     def held(self) -> bool:
-        return bool(self.fault) and (self.deletions.missing is not None or held(self._catalog, self._fs))
+        if self._deletions_alone:
+            return True
+        try:
+            with self._there() as there:
+                return bool(self.fault) and held(self._catalog, there)
+        except OSError:
+            return False
 
     @property
     def hold(self) -> Hold | None:
         """What an operator is to decide."""
         if not self.held:
             return None
-        if (missing := self.deletions.missing) is not None and self.fault == missing.reason:
+        if (missing := self._deletions_alone) is not None:
             return Hold(DELETIONS, self.fault, missing.objects - missing.gone, missing.objects, missing.names)
         if self._evidence is None:
-            self._evidence = evidence(self._catalog, self._fs)
+            try:
+                with self._there() as there:
+                    self._evidence = evidence(self._catalog, there)
+            except OSError:
+                return None  # it has just gone
         return Hold(ROOT, self.fault, self._evidence.there, self._evidence.looked_for)
+
+    def look_again(self) -> None:
+        """What is to be decided upon is what is there now, not what was seen the last time."""
+        self._evidence = None
+        if self.away:
+            self._look_there()
+
+    def is_empty(self) -> bool:
+        """Whether nothing lies in the directory that is there. What cannot be looked at counts as nothing."""
+        try:
+            with self._there() as there:
+                return all(name == PRIVATE for name, _ in there.list_dir(b""))
+        except OSError:
+            return True
 
     def accept(self, now_ms: int) -> None:
         """The directory that is there is the folder's from now on. Raises OperatorError where it cannot be marked."""
         try:
-            mark_root(self._catalog, self._fs, self._new_bytes(MARKER_ID_BYTES), now_ms)
+            with self._there() as there:
+                mark_root(self._catalog, there, self._new_bytes(MARKER_ID_BYTES), now_ms)
         except FileTrouble as error:
             raise OperatorError(f"the folder cannot be used: {error.path!r} {error.reason}") from error
         except OSError as error:
             raise OperatorError(f"the folder cannot be used: {what_failed(error)}") from error
 
+    # -- what is at the path, while the disk was let go of
+
+    @contextmanager
+    def _there(self) -> Iterator[FileSystem]:
+        """What is open; or, where that was let go of, what is at the path, for a moment. Raises OSError."""
+        if not self.away:
+            yield self._fs
+            return
+        there = self._fs.opened_anew()
+        try:
+            yield there
+        finally:
+            there.close()
+
+    def _look_there(self) -> bool:
+        """Say in `fault` what is there; whether it is to be opened."""
+        try:
+            with self._there() as there:
+                self.fault = root_fault(self._catalog, there) or MOUNTED_ANEW
+                return not is_in_question(self._catalog, there)
+        except OSError as error:
+            self.fault = cannot_open(error)
+            return False
+
+    def _check_there(self) -> None:
+        before = self.fault
+        if self._look_there():
+            raise OpenAnewError(MOUNTED_ANEW)
+        if self.fault != before:
+            self._evidence = None
+            self.reports += [Report(0, self.fault), Changed()]
+
     # -- inside
+
+    @property
+    def _deletions_alone(self) -> Missing | None:
+        """What is held of deletions; not while the root itself is in question."""
+        missing = self.deletions.missing
+        return missing if missing is not None and self.fault == missing.reason else None
 
     def _prepare(self, now_ms: int) -> str:
         return prepare_root(self._catalog, self._fs, self._new_bytes(MARKER_ID_BYTES), now_ms)

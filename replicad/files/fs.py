@@ -139,8 +139,12 @@ class FileSystem(Protocol):
     def root_in_place(self) -> bool:
         """Whether the path that the operator named still leads to the directory that is open here."""
 
-    def opened_anew(self) -> "FileSystem | None":
-        """The directory to which the path that the operator named leads now, where that is another one than is open
-        here, or the same by another mount; None where it is this one, or there is none. The caller closes it."""
+    def opened_anew(self) -> "FileSystem":
+        """The directory to which the path that the operator named leads now. The caller closes it. OSError where it
+        cannot be opened."""
+
+    def let_go(self) -> None:
+        """Nothing of the disk is held open any more, so that it can be unmounted: from now on every call but
+        `root_in_place`, which says no, and `opened_anew` raises OSError. Nobody may be in a call."""
 
     def close(self) -> None: ...

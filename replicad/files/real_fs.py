@@ -125,6 +125,14 @@ class RealFileSystem:
             os.close(self._root)
             raise
 
+    @classmethod
+    def absent(cls, root: bytes | str | Path) -> "RealFileSystem":
+        """Of a directory that cannot be opened now: as one that was let go of."""
+        fs = cls(b"/")  # something that is always there, of which it is asked what the system can do
+        fs.let_go()
+        fs._path = os.path.abspath(os.fsencode(root))
+        return fs
+
     @property
     def path(self) -> bytes:
         """Where the root was when it was opened: for people, and for the watch's messages. Never acted upon."""
@@ -132,6 +140,8 @@ class RealFileSystem:
 
     def current_path(self) -> bytes:
         """Where the root is now, as the table of mounts names places: free of symlinks. For comparing alone."""
+        if self._root < 0:
+            return self._path
         return os.readlink(b"/proc/self/fd/%d" % self._root)
 
     def root_in_place(self) -> bool:
@@ -139,6 +149,8 @@ class RealFileSystem:
 
         It does not once the directory has been renamed or removed, or something has been mounted over it.
         """
+        if self._root < 0:
+            return False
         try:
             handle = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -149,13 +161,8 @@ class RealFileSystem:
         finally:
             os.close(handle)
 
-    def opened_anew(self) -> "RealFileSystem | None":
-        if self.root_in_place():
-            return None
-        try:
-            return RealFileSystem(self._path, self._features)
-        except OSError:
-            return None  # whoever asks has a reason for the operator already
+    def opened_anew(self) -> "RealFileSystem":
+        return RealFileSystem(self._path, self._features)
 
     # Looking.
 
@@ -330,6 +337,9 @@ class RealFileSystem:
         """An O_PATH handle to a directory, for the watch; the caller closes it."""
         with self._directory(path) as directory:
             return os.dup(directory)
+
+    def let_go(self) -> None:
+        self.close()  # a handle of -1 is EBADF in every call
 
     def close(self) -> None:
         for fd in (self._root, self._sync_fd):

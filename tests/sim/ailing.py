@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from replicad.errors import CatalogDiskError
+from replicad.errors import CatalogDiskError, OpenAnewError
 from tests.sim.memory_fs import MemoryFileSystem
 from tests.sim.memory_tree import ROOT_MOUNT, Node, Tree
 
@@ -68,9 +68,7 @@ class Ailing:
     # -- what the member asks
 
     def watch_begins(self, watch: MemoryWatch) -> None:
-        """Raises OSError where there is nothing to be opened."""
-        if not self._member.fs.in_place:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        """As it is with every watch that it has."""
         watch.refuse = lambda path: self.refuses(path)
         watch.deaf = self.deaf
 
@@ -95,9 +93,11 @@ class Ailing:
         member.group.counts[f"folder failed: {type(error).__name__}"] += 1
         member.group.clock.note("failed", member.name, str(error))
         member.refusal = str(error)
-        if member.fs.anew is not None:
+        if member.fs.anew is not None and not self.temporary:
             self.back_in_place()  # it is opened anew
-        member.group.clock.after(RETRY_MS, lambda: member.start() if not member.up else None)
+        lasted = member.group.clock.now_ms >= member.begun_ms + RETRY_MS
+        delay_ms = 0 if isinstance(error, OpenAnewError) and lasted else RETRY_MS
+        member.group.clock.after(delay_ms, lambda: member.start() if not member.up else None)
 
     # -- what is done to it
 
@@ -113,11 +113,11 @@ class Ailing:
             self._member.watch.deaf = deaf
 
     def away(self, *, there: bool) -> None:
-        """The root's disk was unmounted, while what has it open goes on; `there`: its directory is mounted again."""
+        """The root's disk was unmounted, while what has it open goes on; `there`: its directory is mounted again, and
+        what was let go of is simply back."""
         fs = self._member.fs
-        fs.in_place = False
-        fs.anew = None
-        if there:
+        fs.in_place, fs.anew = there and not fs.is_open, None
+        if there and fs.is_open:
             fs.anew = copy.copy(fs)
             fs.anew.in_place = True
             fs.anew.before_change = fs.anew.before_read = None

@@ -15,7 +15,7 @@ from replicad.files.paths import join
 from tests.sim.ailing import SYNCS, Ailing, Failing, copied, empty_tree, unwatched
 from tests.sim.group import Group, files
 from tests.sim.member import SimMember
-from tests.sim.memory_fs import MemoryOpenFile
+from tests.sim.memory_fs import MemoryFileSystem, MemoryOpenFile
 from tests.sim.memory_tree import Tree
 from tests.sim.user import NAMES
 
@@ -51,6 +51,7 @@ class DiskFaults:
             ("no events", self._no_events),
             ("root away", self._away),
             ("root mounted anew", self._mounted_anew),
+            ("another disk over the root", self._covered),
             ("started without its disk", self._unmounted_at_start),
             ("mounted over", self._mounted_over),
             ("busy file", self._busy),
@@ -170,8 +171,6 @@ class DiskFaults:
 
     def _mounted_anew(self, member: SimMember) -> Mend | None:
         one = ailing(member)
-        if member.up and member.running.root.fault:
-            return None  # a directory in question that is mounted anew is opened again by an operator
         one.away(there=False)
 
         def mend() -> None:
@@ -179,6 +178,24 @@ class DiskFaults:
                 one.away(there=True)
             else:
                 one.back_in_place()
+
+        return self._without_users(member, mend)
+
+    def _covered(self, member: SimMember) -> Mend | None:
+        """By an empty one, or by a copy; nobody takes it for the folder."""
+        fs, one = member.fs, ailing(member)
+        if not fs.in_place:
+            return None
+        one.away(there=False)
+        one.temporary = True
+        other = MemoryFileSystem(fs.tree._clock)
+        other.tree = empty_tree(fs) if self.rng.random() < 0.5 else copied(fs.tree)
+        other.uuid = b"of another disk."
+        fs.anew = other
+
+        def mend() -> None:
+            one.temporary = False
+            one.back_in_place()
 
         return self._without_users(member, mend)
 

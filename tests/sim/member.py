@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import hashlib
+import os
 import random
 import weakref
 from collections import deque
@@ -30,12 +32,13 @@ from replicad.engine.acts import trouble
 from replicad.engine.fetcher import Fetcher
 from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_events import FileHashed, FileHeld, FolderEvent, SettingsChanged, Surroundings
+from replicad.engine.folder_root import knows_root
 from replicad.engine.height import Height
 from replicad.engine.nearby import Nearby
 from replicad.engine.phases import Role
 from replicad.engine.scan_read import HashOutcome
 from replicad.engine.serving import FolderContent
-from replicad.errors import CatalogDiskError, FileTrouble, OperatorError, PeerError
+from replicad.errors import CatalogDiskError, FileTrouble, OpenAnewError, OperatorError, PeerError
 from replicad.files.changes import Change, Overflow
 from replicad.files.fs import FILE
 from replicad.files.hashing import BeingWritten, hash_file
@@ -166,6 +169,7 @@ class SimMember:
             large_bytes=LARGE_BYTES,
         )
         self.watch = watch
+        self._open_root(catalog)
         if self.ailing is not None:
             self.ailing.watch_begins(watch)
         replica = FolderReplica(catalog, self.fs, self.id, self.role, self.settings, around, now_ms=self.now_ms)
@@ -185,6 +189,14 @@ class SimMember:
         self._fetcher = Fetcher(FOLDER, self.fs, nearby, self.content.manifest_of, _Inline())
         self._carry_out(effects)
         self._schedule()
+
+    def _open_root(self, catalog: Catalog) -> None:
+        """As daemon.folder_runtime does it."""
+        self.fs.is_open = True
+        if not self.fs.in_place:
+            if not knows_root(catalog):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            self.fs.let_go()
 
     def stop(self) -> None:
         """SIGTERM: a clean end."""
@@ -237,6 +249,9 @@ class SimMember:
             if self.ailing is not None and isinstance(error, OSError | OperatorError | CatalogDiskError):
                 self._forget("fails")
                 self.ailing.failed(error)
+            elif isinstance(error, OpenAnewError):
+                self._forget("opened anew")
+                self.group.clock.after(0, lambda: self.start() if not self.up else None)
             elif self.on_failure(error):
                 self._forget("failed")
             else:

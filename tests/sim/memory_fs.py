@@ -5,6 +5,7 @@ simulated user acts on the same tree by the `user_…` methods (`memory_user`), 
 (`memory_watch`) is told of every change as the real watch would be.
 """
 
+import copy
 import errno
 from collections.abc import Callable, Sequence
 
@@ -132,6 +133,8 @@ class MemoryFileSystem(UserSide):
         """Whether the path that the operator named leads here."""
         self.anew: MemoryFileSystem | None = None
         """Where it leads otherwise."""
+        self.is_open = True
+        """The process has not let go of it."""
         self.uuid = b"in memory......."
         self.open_files: dict[MemoryOpenFile, None] = {}
         """The process's own, in the order of their opening."""
@@ -149,10 +152,20 @@ class MemoryFileSystem(UserSide):
         return self.uuid
 
     def root_in_place(self) -> bool:
-        return self.in_place
+        return self.in_place and self.is_open
 
-    def opened_anew(self) -> "MemoryFileSystem | None":
-        return self.anew
+    def opened_anew(self) -> "MemoryFileSystem":
+        if self.anew is not None:
+            return self.anew
+        if not self.in_place:
+            raise failure(errno.ENOENT, b"the root")
+        there = copy.copy(self)
+        there.is_open = True
+        there.on_entry = there.on_moved = None
+        return there
+
+    def let_go(self) -> None:
+        self.is_open = False
 
     # Looking.
 
@@ -198,6 +211,7 @@ class MemoryFileSystem(UserSide):
         return MemoryOpenFile(self, self._regular(path), path, writable=True)
 
     def total_bytes(self) -> int:
+        self._check_open()
         return 1 << 50 if self.tree.capacity_bytes is None else self.tree.capacity_bytes
 
     def is_open_for_writing(self, path: bytes) -> bool:
@@ -205,6 +219,7 @@ class MemoryFileSystem(UserSide):
         return self._regular(path).writers > 0
 
     def free_bytes(self) -> int:
+        self._check_open()
         capacity = self.tree.capacity_bytes
         return (1 << 50) - self.tree.used_bytes if capacity is None else capacity - self.tree.used_bytes
 
@@ -304,12 +319,18 @@ class MemoryFileSystem(UserSide):
     # Hooks and the watch.
 
     def about_to_change(self, method: str, *paths: bytes) -> None:
+        self._check_open(*paths)
         if self.before_change is not None:
             self.before_change(method, paths)
 
     def about_to_read(self, method: str, *paths: bytes) -> None:
+        self._check_open(*paths)
         if self.before_read is not None:
             self.before_read(method, paths)
+
+    def _check_open(self, *paths: bytes) -> None:
+        if not self.is_open:
+            raise failure(errno.EBADF, *paths[:1])
 
     def told_of(self, node: Node, *, closed: bool = False) -> None:
         """A change to a node through an open file: told under its newest name; not at all when it has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,9 +15,12 @@ from replicad.engine.folder import FolderReplica
 from replicad.engine.phases import IN_ERROR, NORMAL, Phase
 from replicad.engine.polling import POLL_INTERVAL_MS, SILENT
 from replicad.errors import OperatorError
+from replicad.files.changes import RootGone
+from tests.sim.ailing import copied, empty_tree
 from tests.sim.group import Group
 from tests.sim.ledger import records_of
 from tests.sim.member import SimMember
+from tests.sim.memory_tree import Tree as MemoryTree
 from tests.sim.script import (
     Tree,
     a_group,
@@ -175,6 +178,59 @@ def test_what_an_operator_rejects_goes_to_preexisting_and_the_folder_comes_back(
     assert_settled(group, {"d": None, **TEN})
 
 
+def covered(group: Group, member: SimMember, other: MemoryTree | None) -> Callable[[], None]:
+    """Another disk is at its folder's path, under the running daemon; what uncovers it again."""
+    fs = member.fs
+    own, uuid = fs.tree, fs.uuid
+    fs.in_place = False
+    member.post(RootGone("mounts have changed"))
+    group.run(5_000)
+    assert not fs.is_open, "nothing keeps it mounted"
+    fs.in_place, fs.tree, fs.uuid = True, other or empty_tree(fs), b"of another disk."
+    group.run(5_000)
+    assert member.running.held
+
+    def uncover() -> None:
+        fs.tree, fs.uuid = own, uuid
+
+    return uncover
+
+
+def test_i6_an_empty_mount_point_is_not_approved_and_deletes_nothing() -> None:
+    group = a_group("ab", TEN)
+    a = group["a"]
+    uncover = covered(group, a, None)
+    with pytest.raises(OperatorError, match="nothing at the folder's path"):
+        decided(a, approve=True)
+    uncover()
+    group.run(20_000)
+    assert a.fs.is_open, "it is opened again by itself"
+    put(a, "new", 11)
+    group.heal()
+    assert_settled(group, {"d": None, **TEN, "new": 11})
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_i6_what_an_operator_decides_of_another_disk_holds_for_that_disk(approve: bool) -> None:
+    """And nothing is decided of the one that it covers."""
+    group = a_group("ab", TEN)
+    a = group["a"]
+    copy = copied(a.fs.tree)
+    put(a, "d/f1", 101)
+    group.heal()
+    covered(group, a, copy)
+    remove_tree(a, "d/f0")
+    put(a, "other", 11)
+    decided(a, approve=approve)
+    group.heal()
+    if approve:
+        assert "d/f0" not in tree(group["b"])
+        assert tree(group["b"])["other"] == 11
+    else:
+        assert_settled(group, {"d": None, **TEN, "d/f1": 101})
+        assert kept(a) == [1, 11]
+
+
 @pytest.mark.parametrize("calls", [1, 2, 5, 9])
 def test_i12_a_rejection_that_is_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     monkeypatch.setattr("replicad.engine.holds.FORGOTTEN_A_STEP", 3)
@@ -207,14 +263,16 @@ def test_a_folder_whose_root_is_away_waits_quietly_and_goes_on_when_it_is_back()
     put(b, "f", 2)
     while not a.catalog.outs(2**62, 1):
         group.run(10)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(a.fs, "root_in_place", lambda: False)
-        group.run(600_000)
-        assert "replicad folder move" in a.running.state.reason
-        assert not a.running.held
-        put(b, "g", 3)
-        group.run(5_000)
-        assert tree(a) == {"f": 2}
+    a.fs.in_place = False
+    group.run(600_000)
+    assert "replicad folder move" in a.running.state.reason
+    assert not a.fs.is_open, "nothing keeps its disk from being unmounted"
+    assert not a.running.held
+    put(b, "g", 3)
+    group.run(5_000)
+    assert tree(a) == {"f": 2}
+    assert a.catalog.pending_tally()[0] == 1, "what the others have is known all the same"
+    a.fs.in_place = True
     group.heal()
     assert_tree(group, {"f": 2, "g": 3})
 
