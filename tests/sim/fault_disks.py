@@ -212,6 +212,8 @@ class DiskFaults:
         def mend() -> None:
             if member.up:
                 member.crash()
+            for data in files(member, private=True).values():  # it began on that one, if it had never begun before
+                self._group.ledger.discarded(member, data)
             fs.tree, fs.uuid = unwatched(tree), uuid
             one.temporary = False
             if not member.up:
@@ -271,6 +273,7 @@ class DiskFaults:
         if not self._halted(member):
             return None
         member.fs.tree = copied(member.fs.tree)
+        self._group.ledger.copied.add(member.name)
         self._start_later(member)
         return _nothing
 

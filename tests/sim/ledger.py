@@ -88,6 +88,9 @@ class Ledger:
         has not looked since."""
         self.successors: dict[bytes, set[bytes]] = {}
         """By the content of a file that was renamed: of those that took its name before anybody looked."""
+        self.copied: set[str] = set()
+        """Members whose disk was replaced by a copy, until their replicas have looked at it: what is moved there
+        meanwhile has no inode that tells, and is new at its name."""
         self.common: set[bytes] = set()
         """Contents that were written more than once: nothing is concluded from where they are."""
         self.untold: set[bytes] = set()
@@ -145,6 +148,8 @@ class Ledger:
             self.void.discard(member.name)
         for key in [key for key in self.left if key[0] == member.name]:
             del self.left[key]
+        if not member.running.root.fault:
+            self.copied.discard(member.name)
 
     def forgot(self, member: SimMember) -> None:
         """Its catalog was put back, or lost: its disk claims nothing, so what its user took off may come back."""

@@ -74,6 +74,7 @@ class User:
         moving = self._peek(source) if source != target else None
         if moving is not None:
             self._took_off(target)
+        self._moves(source)
         self._fs.user_rename(source, target)
         if moving is not None:
             self._ledger.left.setdefault((self._member.name, source), []).append(moving)
@@ -81,6 +82,8 @@ class User:
 
     def exchange(self, one: bytes, other: bytes) -> None:
         datas = [self._peek(path) for path in (one, other)]
+        for path in (one, other):
+            self._moves(path)
         self._fs.user_exchange(one, other)
         for path, leaving in zip((one, other), datas, strict=True):
             if leaving is not None:
@@ -120,6 +123,14 @@ class User:
     def _affirms(self, path: bytes) -> None:
         if self._is_file(path):
             self._ledger.affirms(self._data(path))
+
+    def _moves(self, path: bytes) -> None:
+        """It is renamed, with all that is in it."""
+        if self._member.name not in self._ledger.copied:
+            return
+        for inner, (stat, data) in self._fs.read_tree().items():
+            if stat.kind == FILE and (inner == path or inner.startswith(path + b"/")):
+                self._ledger.affirms(data)
 
     def _arrives(self, path: bytes, data: bytes) -> None:
         """A file with `data` takes a name. Where another file left it by a rename, and this one is new to the replica,
