@@ -310,7 +310,7 @@ class Course:
             self.unclaimed.begin()
             merge = merges(self._catalog)
             self._claim = (
-                Speaking(self._catalog, self._fs)
+                Speaking(self._catalog, self._fs, self.unclaimed)
                 if speaks
                 else Claim(self._catalog, self._fs, self.unclaimed, merge=merge)
             )

@@ -280,23 +280,43 @@ def test_a_primarys_disk_speaks_also_of_what_was_kept() -> None:
 
 
 def test_i2_a_primary_does_not_count_as_having_what_is_mounted_over() -> None:
-    """Seed 61. Nothing is deleted because of that, then or later; what turns up is as what any user makes."""
+    """Seed 61. Nothing is deleted because of that, then or later, and nothing comes back."""
     first = FIRST | {f"more{number}": 50 + number for number in range(5)}
-    group = a_group("ab", first)
+    group = a_group("ab", first | {"m/n": 9})
     a, b = group["a"], group["b"]
     b.fs.user_mount(b"d")
+    b.fs.user_mount(b"m")
     put(a, "d/f", 11)
+    remove_tree(a, "m")
     put(b, "own", 7)
     ask(b, primary=True)
     group.run(MINUTE_MS)
     assert b.running.state.state == 4
     assert b.catalog.pending_objects == 4, "d, d/e and two files"
+    assert len(b.running.course.unclaimed) == 2
     assert tree(a) == {"d": None, "d/e": None, **first, "d/f": 11, "own": 7}
-    b.fs.user_unmount(b"d")
+    for place in (b"d", b"m"):
+        b.fs.user_unmount(place)
     group.heal()
-    group.ledger.affirms(b"1")
-    assert_tree(group, first | {"own": 7})
-    assert kept(a) == [11], "its disk speaks later, and takes nothing off for good"
+    assert_tree(group, first | {"d/f": 11, "own": 7})
+    assert kept(b) == [1, 9]
+
+
+def test_i6_a_primary_deletes_nothing_in_a_directory_that_it_cannot_list() -> None:
+    first = FIRST | {f"more{number}": 50 + number for number in range(5)}
+    group = a_group("ab", first)
+    a, b = group["a"], group["b"]
+    failing = fails(b, "d", LISTS)
+    b.fs.user_unlink(b"d/e/g")
+    ask(b, primary=True)
+    put(a, "d/f", 11)
+    group.run(2 * MINUTE_MS)
+    assert tree(a) == {"d": None, "d/e": None, **first, "d/f": 11}
+    failing.clear()
+    group.heal()
+    assert_tree(group, first | {"d/f": 11})
+    assert kept(b) == [1]
+    none_left(group)
 
 
 def test_i12_it_ends_as_it_should_whenever_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
