@@ -10,6 +10,7 @@ from blake3 import blake3
 from replicad.core.effects import Effect
 from replicad.engine.folder import FolderReplica
 from replicad.files.fs import FILE
+from tests.sim.memory_tree import ROOT_MOUNT
 
 if TYPE_CHECKING:
     from tests.sim.group import Group
@@ -103,7 +104,8 @@ class Waits:
             blocked = {path for path, _ in member.running.blocked()}
             seen = self._group.ledger.disk(member).seen | self._group.ledger.untold
             for path, (stat, data) in member.fs.read_tree().items():
-                if stat.kind == FILE and stat.ctime_ns < began_ns and not _is_within(path, blocked):
+                mine = stat.mount == ROOT_MOUNT  # what is mounted within is not the folder's; nobody is told of it here
+                if stat.kind == FILE and mine and stat.ctime_ns < began_ns and not _is_within(path, blocked):
                     assert blake3(data).digest() in seen, (
                         f"a wait of {one.member.name} is over, and {member.name} has not read {path!r}: {data[:40]!r}"
                     )
