@@ -67,11 +67,7 @@ def status_text(shot: dict[str, Any], *, colour: bool) -> str:
     lines = [
         f"member {member['name']} of group {group['name']}, replicad {member['version']},"
         f" up {duration_text(member['uptime_s'])}, at {' '.join(member['addresses']) or 'no address'}",
-        *(
-            [_coloured(f"stopped: {escaped(member['trouble'])}", RED, "stopped", colour)]
-            if member.get("trouble")
-            else []
-        ),
+        *_trouble(member, colour),
         *([f"lapsed since {member['lapsed']}: the others do not wait for it"] if member.get("lapsed") else []),
         "",
         *_members(shot["members"], colour),
@@ -84,9 +80,10 @@ def status_text(shot: dict[str, Any], *, colour: bool) -> str:
 
 
 def _trouble(member: dict[str, Any], colour: bool) -> list[str]:
-    """Why the member does not run, though the daemon does."""
+    """Why the member does not run, though the daemon does; or why nothing of the group can be changed here."""
     text = member.get("trouble")
-    return [_coloured(f"stopped: {escaped(text)}", RED, "stopped", colour)] if text else []
+    what = "in trouble" if member["addresses"] else "stopped"
+    return [_coloured(f"{what}: {escaped(text)}", RED, what, colour)] if text else []
 
 
 def _members(members: list[dict[str, Any]], colour: bool) -> list[str]:

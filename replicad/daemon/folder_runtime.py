@@ -136,22 +136,35 @@ class FolderRuntime:
             self.place = replace(self.place, settings=settings)
             self.driver.post(SettingsChanged(settings))
 
-    async def stop(self) -> bool:
-        """False where the folder's thread did not end in time."""
-        self._shared.shelf.remove(self.place.folder)
+    async def rest(self) -> bool:
+        """Its thread has ended, as its catalog cannot be written: end all that works for it, and go on serving what is
+        on the disk to others, as far as the catalog can be read, until `stop`. Whether there is anything to serve."""
+        await self._end_work()
+        return self._opened is not None
+
+    async def lies_elsewhere(self) -> bool:
+        """Whether the folder's path leads to another directory than the one that is open here."""
+        return self._opened is None or not await asyncio.to_thread(_is_in_place, self._opened.fs)
+
+    async def _end_work(self) -> None:
         if self._verification is not None:
             await self._verification.stop()
         for task in self._running:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
+
+    async def stop(self) -> bool:
+        """False where the folder's thread did not end in time."""
+        self._leave_shelf()
+        await self._end_work()
         opened, self._opened = self._opened, None
         if opened is not None:
             # Before the catalog is closed: who still reads from it keeps its log from being cut back.
             await asyncio.to_thread(opened.readers.close)
         ended = await self.driver.stop()
         # RACE: it was stopped while it was being opened: what its thread had just opened is here only now.
-        self._shared.shelf.remove(self.place.folder)
+        self._leave_shelf()
         late, self._opened = self._opened, None
         for one in (opened, late):
             if ended and one is not None:
@@ -247,6 +260,10 @@ class FolderRuntime:
         shared.shelf.add(folder, content)
         self._spawn(self._count_anew(readers))
 
+    def _leave_shelf(self) -> None:
+        if self._opened is not None:
+            self._shared.shelf.remove(self.place.folder, self._opened.content)
+
     def _sweep_later(self, seconds: float) -> None:
         """From any thread."""
 
@@ -330,6 +347,13 @@ def _open(path: Path) -> tuple[RealFileSystem, OSError | None]:
         return RealFileSystem(path), None
     except OSError as error:
         return RealFileSystem.absent(path), error
+
+
+def _is_in_place(fs: FileSystem) -> bool:
+    try:
+        return fs.root_in_place()
+    except OSError:
+        return False
 
 
 def take_owners(replica: FolderReplica, owners: Mapping[ReplicaId, MemberId], now_ms: int) -> ReplicaId:

@@ -29,7 +29,7 @@ from replicad.engine.folder import FolderReplica
 from replicad.engine.folder_status import FolderStatus
 from replicad.engine.phases import NORMAL, Role
 from replicad.engine.settings import FolderSettings
-from replicad.errors import OpenAnewError, OperatorError, ReplicadError
+from replicad.errors import CatalogDiskError, OpenAnewError, OperatorError, ReplicadError
 from replicad.ops.keeper import new_replica_id
 from replicad.ops.office import folder_catalog
 from replicad.ops.status import FolderRow
@@ -55,6 +55,8 @@ class _Kept:
     kept: KeptFolder
     folder: FolderId | None = None
     runtime: FolderRuntime | None = None
+    resting: FolderRuntime | None = None
+    """One that has ended, as its catalog cannot be written, and still serves what it has."""
     reason: str = ""
     failed: bool = False
     """By a bug of ours: not to be tried again."""
@@ -218,6 +220,8 @@ class Folders:
             self._router.set_peers(info.folder, frozenset(info.members))
             one.runtime.set(_settings(one.kept, reading))
         elif not one.failed and asyncio.get_running_loop().time() >= one.again_s:
+            if one.resting is not None and await one.resting.lies_elsewhere():
+                await self._end_rest(one)  # nothing of a disk that is in question is kept open
             await self._start(one, info)
 
     async def _start(self, one: _Kept, info: FolderInfo) -> None:
@@ -238,6 +242,7 @@ class Folders:
         await runtime.driver.ready()
         if runtime.driver.running and one.runtime is runtime:
             one.reason = one.told = ""
+            await self._end_rest(one)
             if not one.kept.begun:
                 await self._note_begun(one)
             info = self._reading().folders.get(runtime.place.folder)
@@ -251,7 +256,14 @@ class Folders:
 
     async def _failed(self, one: _Kept, runtime: FolderRuntime) -> None:
         failure = runtime.driver.failure
-        await runtime.stop()
+        rests = isinstance(failure, CatalogDiskError)
+        if rests and await runtime.rest():
+            await self._end_rest(one)
+            one.resting = runtime
+        else:
+            await runtime.stop()
+        if not rests:
+            await self._end_rest(one)
         if not isinstance(failure, ReplicadError | OSError):
             # A file that is broken where nobody notices it as it is read looks like a bug of ours.
             catalog = folder_catalog(self._shared.home, runtime.place.folder)
@@ -278,7 +290,13 @@ class Folders:
             what = "is opened anew" if isinstance(failure, OpenAnewError) else "has stopped"
             self._event(one.kept.name, f"the folder {what}: {reason}")
 
+    async def _end_rest(self, one: _Kept) -> None:
+        resting, one.resting = one.resting, None
+        if resting is not None:
+            await resting.stop()
+
     async def _stop(self, one: _Kept) -> None:
+        await self._end_rest(one)
         runtime, one.runtime, one.status = one.runtime, None, None
         if runtime is None:
             return

@@ -26,7 +26,7 @@ class Founders:
         self,
         running: Callable[[], dict[str, FolderRuntime]],
         reading: Callable[[], Reading],
-        keeper: Driver[Keeper],
+        keeper: Callable[[], Driver[Keeper]],
         clock_ms: Callable[[], int],
     ) -> None:
         self._running = running
@@ -55,7 +55,7 @@ class Founders:
             return
         founding = self._foundings.setdefault(folder, Founding())
         if founding.look(seen.scanned, seen.members, self._clock_ms()):
-            await self._keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.end_founding(folder, now_ms)))
+            await self._keeper().act(lambda keeper, now_ms: (None, keeper.hierarchy.end_founding(folder, now_ms)))
 
 
 async def all_caught_up(running: Iterable[FolderRuntime]) -> bool:

@@ -30,6 +30,7 @@ from replicad.daemon.driver import Driver, DriverStoppedError, Outgoing, Task
 from replicad.daemon.folder_runtime import FolderRuntime, Shared, take_owners
 from replicad.daemon.folders import Folders
 from replicad.daemon.founders import Founders, all_caught_up
+from replicad.daemon.keeping import Keeping
 from replicad.daemon.members import MemberBook, parsed, usable
 from replicad.daemon.router import HIERARCHY_CHANNEL, Router
 from replicad.daemon.seeds import SeedFinder
@@ -82,11 +83,21 @@ class MemberAtWork:
         self._heard = False
         self.started = asyncio.Event()
         """Everything is up."""
-        self.keeper: Driver[Keeper]
+        self.keeping: Keeping
         self.book: MemberBook
         self.network: PeerNetwork
         self.router: Router
         self.folders: Folders
+
+    @property
+    def keeper(self) -> Driver[Keeper]:
+        """Of the hierarchy; it may have ended, and there may be another one later."""
+        return self.keeping.driver
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing of the group can be changed here, while the folders go on."""
+        return self.keeping.trouble
 
     @property
     def home(self) -> Path:
@@ -103,18 +114,21 @@ class MemberAtWork:
         with ThreadPoolExecutor(DISK_THREADS, "replicad-disk") as threads:
             async with asyncio.TaskGroup() as tasks:
                 self._sender = Sender(tasks)
-                self.keeper = Driver(
-                    "hierarchy",
-                    lambda: Keeper(home, identity, group.group_id, wall_ms(), offline_limit_ms=limit_ms),
-                    self._carry_out,
-                    clock_ms=wall_ms,
+                self.keeping = Keeping(
+                    lambda: Driver(
+                        "hierarchy",
+                        lambda: Keeper(home, identity, group.group_id, wall_ms(), offline_limit_ms=limit_ms),
+                        self._carry_out,
+                        clock_ms=wall_ms,
+                    )
                 )
-                self.keeper.start()
-                await self.keeper.ready()
+                await self.keeping.start()
                 try:
                     await self._run(tasks, threads)
+                except DriverStoppedError as error:
+                    raise self.keeper.failure or error from error  # it has ended while the member was beginning
                 finally:
-                    await self.keeper.stop()
+                    await self.keeping.stop()
 
     async def _run(self, tasks: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
         if not self.keeper.running:
@@ -158,21 +172,28 @@ class MemberAtWork:
         self._changed.set()
         try:
             await self.reconcile()
-        except OperatorError as error:
+        except (OperatorError, CatalogDiskError) as error:
             self._event("", str(error))  # and it is tried again
         works = [self._reconcile_on_change, self._follow_addresses, self._follow_folders]
-        works.append(Founders(self.folders.running, lambda: self.book.reading, self.keeper, wall_ms).watch)
+        works.append(Founders(self.folders.running, lambda: self.book.reading, lambda: self.keeper, wall_ms).watch)
         if self._secret is not None and self.settings.group is not None:
             finder, seeds = self._seed_finder(), self.settings.group.seeds
             works.append(lambda: finder.run(seeds))
         background = [tasks.create_task(self._again_and_again(work)) for work in works]
         self.started.set()
         try:
-            failure = await self.keeper.ended()
-            raise failure or AssertionError("the hierarchy's thread has ended by itself")
+            await self.keeping.keep(self._attach_hierarchy, lambda text: self._event("", text))
         finally:
             for task in background:
                 task.cancel()
+
+    def _attach_hierarchy(self, keeper: Driver[Keeper] | None) -> None:
+        """The links stay either way."""
+        if keeper is None:
+            self.router.remove(HIERARCHY_CHANNEL)
+        else:
+            self.router.add(HIERARCHY_CHANNEL, keeper, None)
+            self._changed.set()
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
         """What the world does to it (a full disk, a file that cannot be written) is told, and tried again."""
@@ -181,16 +202,19 @@ class MemberAtWork:
                 await work()
             except* (OperatorError, CatalogError) as group:
                 self._event("", "; ".join(str(error) for error in group.exceptions))
+            except* DriverStoppedError:
+                pass  # the hierarchy's disk fails, which was told, or the daemon is stopping
             await asyncio.sleep(AGAIN_S)
 
     # -- what the hierarchy says
 
     async def reconcile(self) -> None:
         """Bring network and folders in step with the hierarchy and with what is kept here."""
-        reading, heard = await self.keeper.call(lambda keeper: (keeper.hierarchy.reading(), keeper.hierarchy.heard))
-        await self.book.update(reading)
-        self._heard = heard
-        await self._forget_removed_folders()
+        if not self.trouble:  # else what it has said last holds
+            reading, heard = await self.keeper.call(lambda keeper: (keeper.hierarchy.reading(), keeper.hierarchy.heard))
+            await self.book.update(reading)
+            self._heard = heard
+            await self._forget_removed_folders()
         await self.folders.reconcile()
         await self._bind_replicas()
 
@@ -223,8 +247,8 @@ class MemberAtWork:
         owners = {replica: owner for (of, replica), owner in self.book.reading.replica_owners.items() if of == folder}
         try:
             replica = await runtime.driver.call(lambda running: take_owners(running, owners, wall_ms()))
-        except DriverStoppedError:
-            return  # it was stopped meanwhile
+        except (DriverStoppedError, CatalogDiskError):
+            return  # it was stopped meanwhile, or stops at its next write, and says why
         if owners.get(replica) != self.identity.member_id:
             await self.keeper.act(lambda keeper, now_ms: (None, keeper.hierarchy.bind_replica(folder, replica, now_ms)))
 

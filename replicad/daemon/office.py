@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,12 +94,12 @@ class DaemonOffice:
         self.entered.set()
 
     async def look(self, function: Callable[[Keeper], T]) -> T:
-        member = await self._running()
-        return await member.keeper.call(function)
+        with _while_changeable(member := await self._running()):
+            return await member.keeper.call(function)
 
     async def act(self, function: Callable[[Keeper, int], tuple[T, Sequence[Effect]]]) -> T:
-        member = await self._running()
-        return await member.keeper.act(function)
+        with _while_changeable(member := await self._running()):
+            return await member.keeper.act(function)
 
     async def addresses(self) -> tuple[Address, ...]:
         return await (await self._running()).addresses()
@@ -178,7 +178,7 @@ class DaemonOffice:
             return "this home belongs to no group yet"
         if self._member is None or not self._member.started.is_set():
             return self.trouble or STARTING
-        return self._member.folders.not_ready()
+        return self._member.trouble or self._member.folders.not_ready()
 
     async def status(self) -> dict[str, Any]:
         group = self._group
@@ -186,7 +186,8 @@ class DaemonOffice:
         try:
             replica = await member.keeper.call(lambda keeper: keeper.hierarchy.replica) if member is not None else None
         except DriverStoppedError:
-            member = replica = None  # it is ending
+            replica = None
+            member = member if member is not None and member.trouble else None  # else all is ending
         return status_json(
             Snapshot(
                 member=self._identity.member_id,
@@ -199,7 +200,7 @@ class DaemonOffice:
                 group=(group.group_id.hex(), group.name) if group is not None else None,
                 members=self._member_rows(member) if member is not None else [],
                 folders=await member.folders.rows() if member is not None else await self._idle_rows(),
-                trouble=self.trouble if member is None else "",
+                trouble=member.trouble if member is not None else self.trouble,
                 lapsed_ms=_lapsed_ms(member, self._identity.member_id) if member is not None else None,
             )
         )
@@ -264,6 +265,15 @@ class DaemonOffice:
     def _members_of(self, member: MemberAtWork, folder: FolderId) -> frozenset[MemberId]:
         info = member.book.reading.folders.get(folder)
         return frozenset(info.members) if info is not None else frozenset()
+
+
+@contextmanager
+def _while_changeable(member: MemberAtWork) -> Iterator[None]:
+    """What the hierarchy is asked while its catalog cannot be written is refused with that reason."""
+    try:
+        yield
+    except DriverStoppedError as error:
+        raise OperatorError(member.trouble or str(error)) from error
 
 
 def _lapsed_ms(member: MemberAtWork, one: MemberId) -> int | None:

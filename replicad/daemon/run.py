@@ -2,6 +2,10 @@
 
 It answers at its control socket from the first moment, also while its home belongs to no group yet: then `init` and
 `join` are carried out by it, and it goes on as a member.
+
+A home that refuses writes stops what has to write, and nothing else: a folder whose catalog is concerned
+(daemon.folders; its content is still served), changes of the group and new links (daemon.keeping). Only at the start
+the member waits for it: each run of the hierarchy is counted in its catalog before anybody is told anything.
 """
 
 from __future__ import annotations
@@ -121,7 +125,7 @@ async def _work(
 async def _take_part(
     settings: Settings, secret: bytes | None, identity: Identity, office: DaemonOffice, events: EventRing
 ) -> CatalogDiskError | None:
-    """Until it is cancelled; or until the disk of the hierarchy's catalog fails, which may heal."""
+    """Until it is cancelled; or the disk of the hierarchy's catalog has kept it from beginning, which may heal."""
     assert office.group is not None
     member = MemberAtWork(settings, identity, office.group, secret, events)
     office.use(settings, member)

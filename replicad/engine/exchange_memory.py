@@ -19,7 +19,7 @@ from replicad.core.series import Row
 from replicad.core.settling import Settling
 from replicad.core.status_board import Known, StatusBoard, Version, open_status
 from replicad.engine.meeting import LIFE_META, new_life
-from replicad.errors import ProtocolError
+from replicad.errors import CatalogDiskError, ProtocolError
 
 KEEP_INTERVAL_MS = 10_000
 """What is waiting to be stored gets a commit of its own at most so often, and when a link goes."""
@@ -62,7 +62,7 @@ class Memory:
 
     def meet(self, peer: MemberId, now_ms: int) -> None:
         """Go on from what is stored."""
-        self._rows_waiting = dict.fromkeys(row for row in self._rows_waiting if row[0] != peer)
+        self._forget_waiting(peer)
         self._rows[peer] = {row.replica: Row(row.position, row.head) for row in self._catalog.series(peer)}
         if self._catalog.peer(peer) is None:
             # Before any row of it: `recall` finds the series of the peers that are listed.
@@ -72,7 +72,11 @@ class Memory:
         """The link is gone."""
         self._members_waiting[peer] = None
         self.keep(now_ms)
+        self._forget_waiting(peer)
         del self._rows[peer]
+
+    def _forget_waiting(self, peer: MemberId) -> None:
+        self._rows_waiting = dict.fromkeys(row for row in self._rows_waiting if row[0] != peer)
 
     def row(self, peer: MemberId, replica: ReplicaId) -> Row:
         return self._rows[peer].get(replica, Row())
@@ -119,13 +123,17 @@ class Memory:
             self.keep(now_ms)
 
     def keep(self, now_ms: int) -> None:
-        """Store all that waits."""
+        """Store all that waits. What the disk of the home refuses waits on: nothing rests on it, since a crash loses it
+        as well. So a folder with nothing else to write goes on."""
+        self._kept_ms = now_ms
         changes = [*self.row_changes(), *self._peer_changes(self._members_waiting)]
-        if changes:
-            self._catalog.commit(None, changes, now_ms=now_ms)
+        try:
+            if changes:
+                self._catalog.commit(None, changes, now_ms=now_ms)
+        except CatalogDiskError:
+            return
         self._rows_waiting.clear()
         self._members_waiting.clear()
-        self._kept_ms = now_ms
 
     def _peer_changes(self, members: Iterable[MemberId]) -> Iterable[Change]:
         for member in members:

@@ -174,8 +174,10 @@ class ContentShelf:
     def add(self, folder: FolderId, content: FolderContent) -> None:
         self._folders[folder] = content
 
-    def remove(self, folder: FolderId) -> None:
-        self._folders.pop(folder, None)
+    def remove(self, folder: FolderId, content: FolderContent) -> None:
+        """Where it is still this one: another may have taken its place."""
+        if self._folders.get(folder) is content:
+            del self._folders[folder]
 
     def may_read(self, member_id: MemberId, folder: FolderId) -> bool:
         return self._may_read(member_id, folder)

@@ -22,7 +22,7 @@ class World:
         self.written: list[bytes] = []
         runtime = SimpleNamespace(driver=self, place=SimpleNamespace(folder=FOLDER))
         self.founders = Founders(
-            cast(Any, lambda: {"docs": runtime}), cast(Any, self.reading), cast(Any, self), lambda: self.now_ms
+            cast(Any, lambda: {"docs": runtime}), cast(Any, self.reading), lambda: cast(Any, self), lambda: self.now_ms
         )
 
     async def call(self, _function: object) -> Standing:

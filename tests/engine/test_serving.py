@@ -95,7 +95,7 @@ def test_a_folder_is_served_to_its_members_alone(bench: Bench) -> None:
     assert bench.shelf.may_read(MEMBER, FOLDER)
     assert not bench.shelf.may_read("cd" * 32, FOLDER)
     uid, digest = bench.install(b"f", b"content")
-    bench.shelf.remove(FOLDER)
+    bench.shelf.remove(FOLDER, bench.content)
     assert bench.shelf.open_small(FOLDER, uid, digest) is None
     assert bench.shelf.manifest(FOLDER, uid, digest, None) is None
 

@@ -289,11 +289,10 @@ def test_i12_a_home_that_turns_read_only_while_the_daemon_runs_loses_nothing_and
     (two.folder() / "d/f3").rename(two.folder() / "moved")
     until("it says why", lambda: trouble_of(two).endswith("see to the disk of the home, and it goes on by itself"))
     assert "\n" not in trouble_of(two)
-    # What the group has to tell it ends its links. Until then it is asked in a `wait`, and its folder does not answer.
     one.cli("folder", "set", "docs", "conflicts=sibling")
-    until("the member stops", lambda: not one.connected())
+    until("nothing of the group can be changed there", lambda: two.status()["member"]["trouble"])
+    assert one.connected() == {"m1"}, "its link stays"
     put(one.folder() / "after", b"goes on")
-    wait(one, 1)
     two.stop()
     refused = two.run("run")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused

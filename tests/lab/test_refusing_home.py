@@ -52,8 +52,14 @@ def trouble(server: Server) -> str:
 def test_i12_a_home_that_refuses_every_change_for_a_while_loses_nothing_and_the_daemon_goes_on_by_itself(
     servers: Servers, error: str
 ) -> None:
-    """Its API answers all the time, and says why nothing goes on; the other member is not held up."""
+    """Its API answers all the time, and says why what does not go on; its links and the folder that has nothing to
+    write stay, and the other member is not held up."""
     one, two = members = servers.group(2)
+    one.cli("folder", "create", "quiet", str(one.folder("quiet")))
+    put(one.folder("quiet") / "f", b"at rest")
+    until("it is known there", lambda: two.run("folder", "join", "quiet", str(two.folder("quiet"))).returncode == 0)
+    two.until_state(4, "quiet")
+    until("it is there", (two.folder("quiet") / "f").exists)
     for number in range(20):
         put(one.folder() / f"d/f{number}", b"%d" % number)
     stay(members)
@@ -70,16 +76,25 @@ def test_i12_a_home_that_refuses_every_change_for_a_while_loses_nothing_and_the_
         until("it says why", lambda: trouble(two).endswith("see to the disk of the home, and it goes on by itself"))
         assert "\n" not in trouble(two)
         one.cli("folder", "set", "docs", "conflicts=sibling")  # the other catalog of the home has to take that
-        until("the member stops", lambda: not one.connected())
+        until("nothing of the group can be changed there", lambda: two.status()["member"]["trouble"])
+        refused = two.run("invite")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused
+        assert "see to the disk of the home" in refused.stderr
         put(one.folder() / "after", b"goes on")
-        wait(one, 1)
-        assert two.status()["member"]["trouble"]
+        with pytest.raises(AssertionError, match="m1: the folder has stopped there: the catalog"):
+            wait(one, 2, timeout_s=10)
+        assert one.connected() == {"m1"}
+        assert two.connected() == {"m0"}
+        assert two.folder_status("quiet")["state"] == 4
+        assert two.folder_status()["state"] == 5
 
-    until("the link is back", lambda: one.connected() == {"m1"})
     until("nothing is said any more", lambda: not trouble(two))
+    for member in (two, one):
+        member.cli("folder", "leave", "quiet")
     all_the_same(servers, members)
     assert two.pid == pid
     assert not two.ended
+    assert [event for event in two.last_words().splitlines() if "the link to m0 ended" in event] == []
     assert (one.folder() / "mine").read_bytes() == b"made while the home refused"
     assert (one.folder() / "d/f2").read_bytes() == b"edited while the home refused"
     assert (one.folder() / "moved").read_bytes() == b"3"

@@ -174,3 +174,28 @@ def test_a_mount_point_is_not_replaced_by_its_users() -> None:
         fs.user_rename(b"new", b"d")
     fs.user_unmount(b"d")
     assert fs.read_tree()[b"d/f"][1] == b"1"
+
+
+def test_i10_a_folder_with_nothing_to_write_goes_on_while_the_disk_of_its_home_refuses_writes() -> None:
+    """What others say is kept when it can be: a link that comes and goes, and a status, are no reason to stop."""
+    group = a_group("abc", {"f": 1})
+    a, b, c = (group[name] for name in "abc")
+    ill = ailing(a)
+    ill.home_full = True
+    life = a.life
+    put(c, "g", 2)
+    group.network.cut("c", "a")
+    group.network.cut("a", "c")
+    group.network.cut("c", "b")
+    group.network.cut("b", "c")
+    group.run(3 * MINUTE_MS)
+    assert a.life == life, a.refusal
+    group.network.mend_all()
+    group.run(MINUTE_MS)
+    assert a.life != life, "what has to be written ends it"
+    ill.home_full = False
+    group.run(MINUTE_MS)
+    group.heal()
+    assert_tree(group, {"f": 1, "g": 2})
+    assert_nothing_kept(group)
+    assert tree(b) == tree(a)
