@@ -51,6 +51,7 @@ class User:
     def save(self, path: bytes, data: bytes) -> None:
         """As an editor: a temporary file, renamed over."""
         self._took_off(path)
+        self._took_off(path + b"~")  # what an earlier save has left there, where the disk refused
         self._ledger.wrote(data)
         self._arrives(path, data)
         self._fs.user_save(path, data)
