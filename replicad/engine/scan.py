@@ -144,7 +144,8 @@ class Scanner:
         hint's generation. `own`: it is the applier's, not the watch's. `by_scan`: nobody saw when it changed.
         `came`: something came there by a rename."""
         if name and (directory or name) != PRIVATE and directory.partition(b"/")[0] != PRIVATE:
-            self._state.add_hint(directory, name, Hint(inode, since, own, reread, by_scan, came))
+            inodes = (inode,) if inode else ()
+            self._state.add_hint(directory, name, Hint(inodes, since, own, reread, by_scan, came))
 
     def hint_path(self, path: bytes, *, since: int = 0, reread: Reread = Reread.NO) -> None:
         """As `hint`, for a path at which the applier met something, or that is to be read. It knows as little as a scan
@@ -164,10 +165,9 @@ class Scanner:
         """The watch has told that a directory was moved: what it told under its old path is to be found there."""
         lost = [(entry, hint) for entry, (hint, _) in self._state.lost.beneath(old)]
         for (directory, name), hint in [*self._state.hints.beneath(old), *lost]:
-            at = new + directory[len(old) :]
-            reread, by_scan, came = hint.reread, hint.by_scan, hint.came
-            self.hint(at, name, hint.inode, since=hint.since, reread=reread, by_scan=by_scan, came=came)
+            self._state.add_hint(new + directory[len(old) :], name, hint._replace(own=False))
         self._state.move_blocked(old, new)
+        self._state.follow_moved(old, new)
 
     def hashed(self, directory: bytes, name: bytes, outcome: HashOutcome) -> None:
         """The answer to a `HashFile`."""

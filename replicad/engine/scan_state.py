@@ -7,7 +7,7 @@ told up to which hint everything was looked at and decided, also while new hints
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 HINTS_MAX = 100_000
 """Hints waiting: some 20 MB. Where there are more, the whole folder is scanned, which costs less than they would."""
+INODES_MAX = 8
+"""Directories that were at one path between two looks, in each of which something happened to the same name. Beyond that,
+as well."""
 OPEN_MAX = 100_000
 """Open places: a burst of deletions. What is found beyond stays as it is until the scan that follows."""
 DUE_MAX = 100_000
@@ -67,8 +70,8 @@ class Why(NamedTuple):
 
 
 class Hint(NamedTuple):
-    inode: int
-    """The directory's, where it was told; else 0."""
+    inodes: tuple[int, ...]
+    """Of the directories that were at this path when something was told of the name, where that was told."""
     since: int
     own: bool = False
     """It is the applier's."""
@@ -77,6 +80,17 @@ class Hint(NamedTuple):
     """As `Why`."""
     came: bool = False
     """The last that was told of it: it came there by a rename. So it is there, or has left it since."""
+
+    def after(self, held: Hint) -> Hint:
+        """Both."""
+        return Hint(
+            tuple(dict.fromkeys((*held.inodes, *self.inodes))),
+            min(held.since, self.since),
+            held.own and self.own,
+            max(held.reread, self.reread),
+            held.by_scan and self.by_scan,
+            self.came,
+        )
 
 
 class Open(NamedTuple):
@@ -118,6 +132,10 @@ class Walks:
     @property
     def any_full(self) -> bool:
         return bool(self._full)
+
+    def __iter__(self) -> Iterator[Walk]:
+        yield from self._new.values()
+        yield from self._full.values()
 
     def begin(self, path: bytes, *, full: bool, since: int) -> None:
         """Begins anew where the same is on its way."""
@@ -318,26 +336,19 @@ class ScanState:
         if self.before is not None:
             self.before.hinted(directory, name, hint)
         held = self.hints.get((directory, name))
-        if held is not None:
-            both = Hint(
-                hint.inode or held.inode,
-                min(held.since, hint.since),
-                held.own and hint.own,
-                max(held.reread, hint.reread),
-                held.by_scan and hint.by_scan,
-                hint.came,
-            )
-            self.hints.put((directory, name), both)
-        elif len(self.hints) < HINTS_MAX:
-            self.hints.put((directory, name), hint)
-        else:
+        both = hint.after(held) if held is not None else hint
+        if len(both.inodes) > INODES_MAX or (held is None and len(self.hints) >= HINTS_MAX):
             self.scan_again(hint.since)
+        else:
+            self.hints.put((directory, name), both)
 
     def lose(self, directory: bytes, name: bytes, hint: Hint) -> None:
-        if len(self.lost) >= HINTS_MAX:
+        held = self.lost.get((directory, name))
+        both = hint.after(held[0]) if held is not None else hint
+        if len(both.inodes) > INODES_MAX or (held is None and len(self.lost) >= HINTS_MAX):
             self.scan_again(hint.since)
         else:
-            self.lost.put((directory, name), (hint, self.turn))
+            self.lost.put((directory, name), (both, self.turn))
 
     def told(self, turn: int) -> None:
         """The watch has told everything up to `turn`: the directories of these were not moved, but are gone."""
@@ -376,6 +387,18 @@ class ScanState:
         for path, (full, since) in self.missed.items():
             self.walk(path, full=full, since=since)
         self.missed.clear()
+
+    def follow_moved(self, old: bytes, new: bytes) -> None:
+        """A directory was moved: what is to be walked there, or above it, is to be walked where it is now as well. It is
+        watched, and all beneath it, so nobody else would; and who was on the way to it does not find it any more."""
+        walks = [(walk.path, walk.full, walk.since) for walk in self.walks]
+        missed = [(path, *held) for path, held in self.missed.items()]
+        for again, waiting in ((self.walk, walks), (self.miss, missed)):
+            for path, full, since in waiting:
+                if path == old or path.startswith(old + b"/"):
+                    again(new + path[len(old) :], full=full, since=since)
+                elif not path or old.startswith(path + b"/"):
+                    again(new, full=full, since=since)
 
     def delay(self, place: Place, due_ms: int, why: Why, *, owed: bool = True) -> None:
         """To be looked at from then on. `owed`: where there is no room, a scan has to; else trying again is all."""
@@ -417,7 +440,7 @@ class ScanState:
             self.blocked_in_doubt = False
             for path in self.blocked:
                 if path:
-                    self.add_hint(*split(path), Hint(0, self.generation, own=True))
+                    self.add_hint(*split(path), Hint((), self.generation, own=True))
 
     def start_over(self) -> None:
         """Nothing that was found and not yet entered counts; the blocked stay listed."""

@@ -354,7 +354,7 @@ class Step:
         """The entry `name` of what is, or was, at `directory`."""
         why = Why(hint.by_scan, since=hint.since, own=hint.own, reread=hint.reread)
         at, missing = self._locate(directory)
-        for node in self.draft.node_by_inode(hint.inode) if hint.inode else ():
+        for node in (node for inode in hint.inodes for node in self.draft.node_by_inode(inode)):
             if node.kind == DIRECTORY and node.id != at:
                 self.state.told_of((node.id, name), hint.came)
                 self.state.add((node.id, name), why)
@@ -398,7 +398,7 @@ class Step:
             elif walk.path and walk.path not in self.state.blocked and not self._watch.is_watched(walk.path):
                 # RACE: it was renamed, or one above it, on the way. The watch is about to tell where it is now; not of
                 # what is in it, and those above it count as walked.
-                self.state.lose(*split(walk.path), Hint(0, walk.since, by_scan=walk.full))
+                self.state.lose(*split(walk.path), Hint((), walk.since, by_scan=walk.full))
             return 1
         self._take_listing(walk, listing)
         return 1 + len(listing.entries) // LISTED_PER_LOOK

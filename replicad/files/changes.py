@@ -102,11 +102,15 @@ class Watch(Protocol):
         where it is not there (any more), or something above it has been moved since, or its parent is not `parent`.
         """
 
+    def begin_walk(self) -> None:
+        """All is walked, from the root: what was walked before does not count as walked until it is met on the way. Who
+        is moved past the walk is then looked into where he turns up."""
+
     def walked(self, directory: "Watched") -> None:
         """Everything beneath is watched, or was told to be unwatchable; nothing was missing on the way."""
 
     def is_watched(self, path: bytes) -> bool:
-        """This directory is watched, and all beneath it was, once."""
+        """This directory is watched, and all beneath it was, once, since the last walk through everything began."""
 
     def where(self, inode: int) -> bytes | None:
         """The path, as far as has been told, of the watched directory with this inode; None where it is not watched
@@ -152,6 +156,8 @@ def walk_and_watch(watch: Watch, fs: FileSystem, path: bytes) -> Generator[Listi
     top = fs.stat(path)
     if top is None:
         return
+    if not path:
+        watch.begin_walk()
     above: list[_Visit] = []
     waiting = [path]
     while above or waiting:

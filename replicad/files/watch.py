@@ -173,6 +173,10 @@ class Watcher:
             self._refused(path, error)
             return None
 
+    def begin_walk(self) -> None:
+        with self._lock:
+            self._nodes.begin_walk()
+
     def walked(self, directory: Watched) -> None:
         with self._lock:
             self._nodes.walked(directory.watch)
@@ -180,7 +184,7 @@ class Watcher:
     def is_watched(self, path: bytes) -> bool:
         with self._placing():
             node = self._places.find(path)
-            return node is not None and node.walked
+            return node is not None and self._nodes.is_walked(node)
 
     def where(self, inode: int) -> bytes | None:
         with self._lock:

@@ -47,7 +47,8 @@ MOVES_MAX = 1000
 
 
 class Node:
-    """A watched directory. `walked`: everything beneath was watched too, once; what came since has been told."""
+    """A watched directory. `walked`: the last walk in which everything beneath was watched, too; what came since has been
+    told."""
 
     __slots__ = ("inode", "name", "names", "parent", "walked", "watch")
 
@@ -57,7 +58,7 @@ class Node:
         self.parent: Node | None = None
         self.name = b""
         self.names: dict[bytes, Node] = {}
-        self.walked = False
+        self.walked = 0
 
 
 @dataclass
@@ -82,6 +83,7 @@ class WatchNodes:
         self.changes: list[Change] = []
         self.unwatch: list[int] = []
         """Watches of directories that have left the folder, to be removed."""
+        self._walk = 1
         self._by_watch: dict[int, Node] = {}
         self._by_inode: dict[int, Node] = {}
         self._doubtful: dict[tuple[Node, bytes], list[Node]] = {}
@@ -104,10 +106,17 @@ class WatchNodes:
         node = self._by_inode.get(inode)
         return self.path(node) if node is not None else None
 
+    def begin_walk(self) -> None:
+        """Through everything."""
+        self._walk += 1
+
+    def is_walked(self, node: Node) -> bool:
+        return node.walked == self._walk
+
     def walked(self, watch: int) -> None:
         node = self._by_watch.get(watch)
         if node is not None:
-            node.walked = True
+            node.walked = self._walk
 
     def place(self, watch: int, inode: int, parent: Node | None, name: bytes) -> bool:
         """The directory behind `watch`, new or known, lies at `name` in `parent`; without a parent it is the root.

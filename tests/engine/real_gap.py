@@ -176,6 +176,9 @@ class NoWatch:
     def watch_directory(self, path: bytes, parent: WatchedDirectory | None = None) -> WatchedDirectory | None:
         return None
 
+    def begin_walk(self) -> None:
+        pass
+
     def walked(self, directory: WatchedDirectory) -> None:
         """Nothing to note."""
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 
 from replicad.core.draft import Draft
 from replicad.core.plan import STAGING_PATH
-from replicad.core.records import DIRECTORY
+from replicad.core.records import DIRECTORY, FILE
 from replicad.core.view import STAGING_NODE, Node
 from replicad.engine.scan_read import LARGE_BYTES
 from replicad.engine.scan_state import ANSWERS_MAX
 from replicad.engine.scan_step import Looked
 from replicad.files.changes import Change, Dirty
+from replicad.files.paths import join
 from tests.engine.scan_world import World
+
+SEEDS = 60
 
 
 class Told(World):
@@ -268,3 +272,123 @@ def test_what_another_directory_has_taken_the_name_of_is_gone_by_the_first_answe
     world.tell()
     assert not world.decide(world.scanner.ask_watch()).void, "it was put off"
     assert [world.uid(path) for path in (b"d", b"d/y")] == uids
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_what_a_walk_found_in_a_directory_that_is_moved_before_it_is_decided_what_it_is_is_found_again(
+    above: bool,
+) -> None:
+    """Torture, seeds 7008 and 7009. It is watched, and all in it, so nobody else walks where it is then."""
+    world = Told()
+    world.fs.user_mkdir(b"e/in")
+    world.end()
+    world.deliver = world.late.append
+    world.watch.overflow()
+    world.fs.user_rename(b"d", b"was d")
+    world.fs.user_rename(b"e", b"d")
+    world.fs.user_write(b"d/in/new", b"nobody has told of it")
+    world.tell()
+    moved = (b"d/in", b"in") if above else (b"d", b"z")
+    world.fs.user_rename(*moved)
+    world.end()
+
+
+def test_a_directory_that_is_moved_from_where_a_walk_is_going_to_where_it_has_been_is_walked() -> None:
+    """The second walk of all: what is watched is not looked into for having been moved."""
+    world = Told()
+    world.fs.user_mkdir(b"a")
+    world.end()
+    world.deliver = lambda change: None  # lost, so that all is scanned again
+    world.fs.user_write(b"e/new", b"nobody has told of it")
+    world.deliver = world.late.append
+    world.scanner.scan()
+    when(world, "list_dir", b"d", lambda: world.fs.user_rename(b"e", b"a/e"))
+    world.end()
+
+
+def test_what_is_not_where_its_walk_comes_to_its_end_is_walked_where_it_has_gone() -> None:
+    """It was missed by another walk, and is watched; the watch has not told yet that it is elsewhere."""
+    world = Told()
+    world.watch.overflow()
+    world.fs.user_rename(b"d", b"was d")
+    world.fs.user_rename(b"e", b"d")
+    world.fs.user_write(b"d/new", b"nobody has told of it")
+    world.answer()
+    world.fs.user_rename(b"d", b"z")
+    while not world.scanner.idle:
+        world.step()
+    world.end()
+
+
+def test_what_is_told_of_one_name_in_two_directories_that_change_places_is_looked_at_in_both() -> None:
+    """By their inodes: the path at which it was told is another thing's in the catalog, as the first has come there by a
+    move that has not been looked at yet."""
+    world = Told()
+    world.fs.user_exchange(b"e", b"f")
+    world.fs.user_write(b"f/n", b"in what was e")
+    world.fs.user_write(b"d/n", b"in d")
+    world.fs.user_exchange(b"d", b"f")
+    world.end()
+
+
+class Busy:
+    """A user who moves directories about while a scan is on its way, of which the watch tells later."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"busy {seed}")
+        self.world = Told()
+        self.written = 0
+        for _ in range(40):
+            self._act()
+        self.world.end()
+
+    def run(self) -> None:
+        rng, world = self.rng, self.world
+        world.deliver = world.late.append
+        if rng.random() < 0.7:
+            world.deliver = lambda change: None
+            for _ in range(rng.randrange(10)):
+                self._act()
+            world.deliver = world.late.append
+            world.watch.overflow()
+        for _ in range(rng.randrange(10, 60)):
+            if rng.random() < 0.35:
+                self._act()
+            if rng.random() < 0.4:
+                self._hear(rng.randrange(1, 30))
+            if rng.random() < 0.6 and not world.scanner.idle:
+                world.step()
+        world.end()
+
+    def _hear(self, count: int) -> None:
+        for change in self.world.late[:count]:
+            self.world.take_in(change)
+        del self.world.late[:count]
+
+    def _act(self) -> None:
+        fs, rng = self.world.fs, self.rng
+        entries = {path: stat for path, (stat, _) in fs.read_tree().items() if not path.startswith(b".replicad")}
+        directories = [b"", *(path for path, stat in entries.items() if stat.kind == DIRECTORY)]
+        some, other = (rng.choice(list(entries) or [b"d"]) for _ in "12")
+        new = join(rng.choice(directories), rng.choice((b"a", b"b", b"c", b"d", b"e")))
+        self.written += 1
+        try:
+            act = rng.random()
+            if act < 0.15:
+                fs.user_mkdir(new)
+            elif act < 0.35:
+                fs.user_write(new, b"%d" % self.written)
+            elif act < 0.65:
+                fs.user_exchange(some, other)
+            elif act < 0.9 and new not in entries:
+                fs.user_rename(some, new)
+            elif entries and entries[some].kind == FILE:
+                fs.user_unlink(some)
+        except OSError:
+            pass  # the system refuses it
+        self.world.tick(rng.choice((0, 1, 100)))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_all_is_found_whatever_is_moved_while_a_scan_is_on_its_way(seed: int) -> None:
+    Busy(seed).run()

@@ -139,8 +139,8 @@ def test_asking_for_the_oldest_that_waits_costs_the_same_however_much_waits() ->
             state.add((1, name), why)
             state.leave_open((2, name), why, 0, 0, None)
             state.doomed.put(index, why)
-            state.add_hint(b"", name, Hint(0, index))
-            state.lose(b"", name, Hint(0, index))
+            state.add_hint(b"", name, Hint((), index))
+            state.lose(b"", name, Hint((), index))
             state.walk(name, full=False, since=index)
             state.miss(name, full=False, since=index)
         with calls_counted() as calls:

@@ -217,6 +217,19 @@ def test_a_walk_that_was_not_finished_leaves_its_top_unwatched_to_whoever_asks(e
     assert eye.watch.is_watched(b"a")
 
 
+def test_a_walk_through_everything_counts_as_walked_what_it_has_met(eye: Eye) -> None:
+    """Who moves past it while it goes on is looked into where he turns up."""
+    eye.world.make_dirs(b"a/b")
+    eye.walk()
+    assert eye.watch.is_watched(b"a/b")
+    walk = walk_and_watch(eye.watch, eye.world.fs, b"")
+    assert next(walk).path == b""
+    assert not eye.watch.is_watched(b"a/b")
+    walk.close()
+    eye.walk()
+    assert eye.watch.is_watched(b"a/b")
+
+
 def test_private_things_are_not_told_but_for_their_coming_and_going(eye: Eye) -> None:
     fs = eye.world.fs
     eye.settle()

@@ -43,13 +43,16 @@ class Follower:
         finally:
             self.disk.remove_left(self.nodes)
 
+    def begin_walk(self) -> None:
+        self.nodes.begin_walk()
+
     def walked(self, directory: Watched) -> None:
         self.nodes.walked(directory.watch)
 
     def is_watched(self, path: bytes) -> bool:
         node = self.places.find(path)
         self.disk.remove_left(self.nodes)
-        return node is not None and node.walked
+        return node is not None and self.nodes.is_walked(node)
 
     def where(self, inode: int) -> bytes | None:
         return self.nodes.where(inode)

@@ -44,6 +44,10 @@ class MemoryWatch:
             self._by_watch[node.watch] = self._by_inode[node.inode] = node
         return Watched(node.watch, node.inode)
 
+    def begin_walk(self) -> None:
+        for node in self._by_watch.values():
+            node.walked = False
+
     def walked(self, directory: Watched) -> None:
         node = self._by_watch[directory.watch]
         node.walked = node.watched and node.watch == directory.watch
