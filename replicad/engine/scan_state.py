@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 HINTS_MAX = 100_000
 """Hints waiting: some 20 MB. Where there are more, the whole folder is scanned, which costs less than they would."""
 INODES_MAX = 8
-"""Directories that were at one path between two looks, in each of which something happened to the same name. Beyond that,
-as well."""
+"""Directories that were at one path between two looks, and in each of them something happened to the same name. Beyond
+that, as well."""
 OPEN_MAX = 100_000
 """Open places: a burst of deletions. What is found beyond stays as it is until the scan that follows."""
 DUE_MAX = 100_000
@@ -389,8 +389,8 @@ class ScanState:
         self.missed.clear()
 
     def follow_moved(self, old: bytes, new: bytes) -> None:
-        """A directory was moved: what is to be walked there, or above it, is to be walked where it is now as well. It is
-        watched, and all beneath it, so nobody else would; and who was on the way to it does not find it any more."""
+        """A directory was moved: what is to be walked there, or above it, is to be walked where it is now as well. It
+        is watched, and all beneath it, so nobody else would; and who was on the way to it does not find it any more."""
         walks = [(walk.path, walk.full, walk.since) for walk in self.walks]
         missed = [(path, *held) for path, held in self.missed.items()]
         for again, waiting in ((self.walk, walks), (self.miss, missed)):

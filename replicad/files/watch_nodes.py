@@ -47,8 +47,8 @@ MOVES_MAX = 1000
 
 
 class Node:
-    """A watched directory. `walked`: the last walk in which everything beneath was watched, too; what came since has been
-    told."""
+    """A watched directory. `walked`: the last walk in which everything beneath was watched, too; what came since has
+    been told."""
 
     __slots__ = ("inode", "name", "names", "parent", "walked", "watch")
 

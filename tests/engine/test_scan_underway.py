@@ -321,8 +321,8 @@ def test_what_is_not_where_its_walk_comes_to_its_end_is_walked_where_it_has_gone
 
 
 def test_what_is_told_of_one_name_in_two_directories_that_change_places_is_looked_at_in_both() -> None:
-    """By their inodes: the path at which it was told is another thing's in the catalog, as the first has come there by a
-    move that has not been looked at yet."""
+    """By their inodes: the path at which it was told is another thing's in the catalog, as the first has come there by
+    a move that has not been looked at yet."""
     world = Told()
     world.fs.user_exchange(b"e", b"f")
     world.fs.user_write(b"f/n", b"in what was e")
