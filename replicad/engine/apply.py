@@ -106,6 +106,7 @@ class Applier:
         Raises CatalogError. What still cannot be told is held on.
         """
         batch = _Batch(self._catalog)
+        self.holding = False  # all are gone through; what another batch comes to says nothing of them
         for row in self._catalog.intents():
             self._take_in(Act(row.intent_id, decode_intent(row.blob)), batch, self._resume, now_ms)
         self._end(batch, now_ms)
@@ -253,7 +254,7 @@ class Applier:
     def _end(self, batch: _Batch, now_ms: int) -> None:
         """Make it durable, then enter it."""
         applied = batch.applied
-        self.holding = batch.kept
+        self.holding |= batch.kept
         if batch.acted:
             try:
                 self._fs.sync_all()

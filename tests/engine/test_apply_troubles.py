@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 import pytest
@@ -169,3 +171,31 @@ def test_i3_what_is_written_to_in_staging_and_deleted_there_is_preserved() -> No
     assert rig.stored() == [b"123"]
     assert not rig.catalog.pending(1)
     assert not rig.staging()
+
+
+def test_i3_acts_that_could_not_be_synced_are_finished_though_others_could_be_since() -> None:
+    """Seeds 72 and 106 with --faults: their intents stayed for good, and what had come out of the tree in staging."""
+    rig = Rig()
+    author = Author(rig.bodies)
+    f, h = author.file(b"f", b"1"), author.file(b"h", b"2")
+    rig.take([f, h])
+    rig.settle()
+    failing = 1
+
+    def refuse(method: str, paths: tuple[bytes, ...]) -> None:
+        nonlocal failing
+        if method == "sync_all" and failing:
+            failing -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    rig.fs.before_change = refuse
+    rig.take([author.move(f, b"g")])
+    rig.work()
+    assert failing == 0
+    assert rig.catalog.intents()
+    failing = 1  # when it is found out what became of that one; the next batch is synced
+    rig.take([author.move(h, b"i")])
+    rig.settle()
+    assert failing == 0
+    assert not rig.catalog.intents()
+    assert rig.disk() == rig.wanted()
