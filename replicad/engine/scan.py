@@ -11,7 +11,9 @@ of bounded work, so that the folder's thread can do other things in between, and
    deletions. What a full scan left open waits for its end: only a complete scan deletes (I6). What is moved while it
    decides is waited for (engine.scan_resolve).
 
-A directory is watched, then listed (`files.changes.walk_and_watch`), so nothing falls between the two. One that cannot
+A directory is watched, then listed (`files.changes.walk_and_watch`), so nothing falls between the two. Where it is
+moved before that listing could be used, or before a walk comes to it, it is walked where it is then: of what is in a
+directory that is watched already its move tells nothing (`ScanState.follow_moved`, `Watch.begin_walk`). One that cannot
 be read, or is on another mount, says nothing about what is beneath it, and is blocked with its reason. Before and
 after each step the root must be the folder's (`root_ok`); else the step is void: the caller drops the draft, calls
 again when it has reason to think that the root is back, and a scan begins anew.
