@@ -70,7 +70,9 @@ class Operators:
         """Approve or reject what waits there."""
         if not member.up or ailing(member).temporary or not member.running.held:
             return False
-        return self.decide(member, approve=self.rng.random() < 0.5)
+        approve = self.rng.random() < 0.5
+        # An empty directory cannot be approved.
+        return self.decide(member, approve=approve) or (approve and member.up and self.decide(member, approve=False))
 
     def decide(self, member: SimMember, *, approve: bool) -> bool:
         def act(replica: FolderReplica, now_ms: int) -> Sequence[Effect]:
