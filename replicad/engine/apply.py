@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import msgspec
@@ -81,6 +82,8 @@ class Applier:
     def __init__(self, catalog: Catalog, fs: FileSystem) -> None:
         self._catalog = catalog
         self._fs = fs
+        with suppress(OSError):  # it is asked for later
+            assert self._mount
         self.holding = True
         """There may be intents of acts whose outcome is not entered yet; `finish_held` finds out."""
 

@@ -183,7 +183,7 @@ def test_i7_what_a_mount_covered_while_its_member_rejoined_does_not_come_back(
     all_the_same(servers, members)
     assert sorted(read_tree(one.folder())) == sorted([b"after", b"media", b"media/here", b"media/new"])
     assert two.folder_status()["preserved"]["files"] == 3
-    at_rest(members)
+    at_rest(members, preserved=3)
 
 
 @pytest.mark.parametrize("make", ["mkfs.ext4", "mkfs.xfs"])
