@@ -147,9 +147,12 @@ class User:
 
 
 class Hand:
-    """A user who does things at random. `act` does one, and names it; "" where the system refused."""
+    """A user who does things at random. `act` does one, and names it; "" where the system refused.
 
-    def __init__(self, member: SimMember, rng: random.Random) -> None:
+    `deploys`: also whole directories at once.
+    """
+
+    def __init__(self, member: SimMember, rng: random.Random, *, deploys: bool = True) -> None:
         self._member = member
         self.rng = rng
         self._user = User(member)
@@ -174,8 +177,9 @@ class Hand:
             (2, "rename over", self._rename_over),
             (1, "large file", self._large),
             (2, "file becomes directory", self._turn),
-            (3, "deploy", self._deploy),
         ]
+        if deploys:
+            acts.append((3, "deploy", self._deploy))
         self._acts = [(name, act) for weight, name, act in acts for _ in range(weight)]
 
     def act(self) -> str:
