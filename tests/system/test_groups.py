@@ -42,7 +42,7 @@ def nothing_to_send(member: Server) -> bool:
     return {out["files"] for out in shot["backlog_out"]} == {0} and shot["only_here"] == {"files": 0, "bytes": 0}
 
 
-@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("size", [3, 6, 8])
 def test_every_member_writes_and_all_have_everything(servers: Servers, size: int) -> None:
     members = servers.group(size)
     for number, member in enumerate(members):
