@@ -1,5 +1,5 @@
 """Simulate random histories: python -m tests.sim [--seeds N] [--first S] [--minutes M] [--jobs J] [--trace]
-    [--restores] [--joins | --clones | --faults | --crowd N] [--hub N] [--shrink S]
+    [--restores] [--joins | --clones | --faults | --deploys | --crowd N] [--hub N] [--shrink S]
 
 Every seed is one history of at least 200 acts of users, 3 partitions and a crash; when it is healed, all that replicad
 promises is checked (tests/sim/group.py). A seed that fails is printed with its reason and how to run it again, and the
@@ -23,7 +23,7 @@ from tests.sim.crowds import CrowdStory, measure
 from tests.sim.faults import FaultStory
 from tests.sim.joins import JoinStory
 from tests.sim.shrinking import shrink, tell
-from tests.sim.story import Story, Told
+from tests.sim.story import DeployStory, Story, Told
 from tests.sim.twins import TwinStory
 
 SEEDS = 1_000
@@ -31,7 +31,7 @@ IN_FLIGHT_PER_JOB = 4
 FAILURES_SHOWN_MAX = 20
 SHRUNK_MAX = 3
 SHRINK_S = 60.0
-KINDS = {"joins": JoinStory, "clones": TwinStory, "faults": FaultStory}
+KINDS = {"joins": JoinStory, "clones": TwinStory, "faults": FaultStory, "deploys": DeployStory}
 MORE = ("restores", *KINDS)
 """Options that make other histories of the seeds."""
 
@@ -128,6 +128,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--joins", action="store_true", help="members join late, leave, are removed, and come back")
     parser.add_argument("--clones", action="store_true", help="machines are doubled while they run, volumes move")
     parser.add_argument("--faults", action="store_true", help="disks fail and are replaced, operators act upon it")
+    parser.add_argument("--deploys", action="store_true", help="users replace whole directories as well")
     parser.add_argument("--crowd", type=int, default=0, metavar="N", help="groups of N members")
     parser.add_argument("--hub", type=int, default=0, metavar="N", help="measure what a hub of N members says, instead")
     parser.add_argument(

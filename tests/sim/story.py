@@ -62,6 +62,7 @@ class Story:
     """`run` once. Everything is drawn from the seed."""
 
     network = Network
+    deploys = False
     acts_min = ACTS_MIN
     steps: tuple[str, ...] = (
         "_act", "_partition", "_crash", "_stop", "_overflow", "_jump", "_reset", "_race", "_wait", "_change_policy",
@@ -97,17 +98,16 @@ class Story:
         if self.restores:
             self.group.on_stuck = self._abandon
         self.members = list(self.group.members.values())
-        deploys = not self.restores  # with both, some fail: docs/open-findings.md
-        self.hands = {
-            member.name: Hand(member, random.Random(f"{seed} hand {member.name}"), deploys=deploys)
-            for member in self.members
-        }
+        self.hands = {member.name: self._hand(member) for member in self.members}
         self.waits = Waits(self.group)
         self.acts = 0
         self.partitions = 0
         self.crashes = 0
 
     # -- what kind of group it is
+
+    def _hand(self, member: SimMember) -> Hand:
+        return Hand(member, random.Random(f"{self.seed} hand {member.name}"), deploys=self.deploys)
 
     def _names(self) -> str:
         return "abcd"[: self.rng.choice((2, 2, 3, 3, 3, 4))]
@@ -377,3 +377,9 @@ class Story:
         if member.up:
             self.counts["wait"] += 1
             self.waits.begin(member)
+
+
+class DeployStory(Story):
+    """Users replace whole directories as well: trees grow, and directories of one name meet."""
+
+    deploys = True

@@ -152,7 +152,7 @@ class Hand:
     `deploys`: also whole directories at once.
     """
 
-    def __init__(self, member: SimMember, rng: random.Random, *, deploys: bool = True) -> None:
+    def __init__(self, member: SimMember, rng: random.Random, *, deploys: bool = False) -> None:
         self._member = member
         self.rng = rng
         self._user = User(member)
